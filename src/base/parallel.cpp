@@ -1,0 +1,116 @@
+#include "base/parallel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+static void relax() {
+    _mm_pause();
+}
+#else
+static void relax() {
+    std::this_thread::yield();
+}
+#endif
+
+namespace internvl {
+
+// Waiting threads look for work for a few microseconds, which covers the gap between two operations of a forward pass,
+// and then sleep, so that an idle or crowded-out team burns no core.
+static constexpr int spins = 2000;
+
+static thread_local bool inside_body = false;
+
+struct ThreadPool::Team {
+    std::vector<std::thread> workers;
+    std::atomic<uint64_t> round{0};  // counts the jobs opened so far
+    std::atomic<bool> stop{false};
+    std::atomic<int> busy{0};
+
+    // The open job. Written before `round` is released, read after it is acquired.
+    const std::function<void(int64_t, int64_t, int)>* body = nullptr;
+    int64_t count = 0, grain = 1;
+    std::atomic<int64_t> next{0};
+    std::mutex error_mutex;
+    std::exception_ptr error;
+
+    void work(int worker) {
+        inside_body = true;
+        for (;;) {
+            const int64_t begin = next.fetch_add(grain, std::memory_order_relaxed);
+            if (begin >= count) break;
+            try {
+                (*body)(begin, std::min(begin + grain, count), worker);
+            } catch (...) {
+                const std::lock_guard lock(error_mutex);
+                if (!error) error = std::current_exception();
+                next.store(count, std::memory_order_relaxed);
+            }
+        }
+        inside_body = false;
+    }
+
+    template <class T>
+    static void wait_while_equal(std::atomic<T>& value, T old) {
+        for (int i = 0; i < spins; ++i) {
+            if (value.load(std::memory_order_acquire) != old) return;
+            relax();
+        }
+        while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+    }
+
+    void serve(int worker) {
+        uint64_t seen = 0;
+        for (;;) {
+            wait_while_equal(round, seen);
+            seen = round.load(std::memory_order_acquire);
+            if (stop.load(std::memory_order_relaxed)) return;
+            work(worker);
+            if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
+        }
+    }
+};
+
+ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), team_(std::make_unique<Team>()) {
+    for (int i = 1; i < threads_; ++i)
+        team_->workers.emplace_back([team = team_.get(), i] { team->serve(i); });
+}
+
+ThreadPool::~ThreadPool() {
+    team_->stop = true;
+    team_->round.fetch_add(1, std::memory_order_release);
+    team_->round.notify_all();
+    for (auto& worker : team_->workers) worker.join();
+}
+
+void ThreadPool::parallel_for(int64_t count, int64_t grain,
+                              const std::function<void(int64_t, int64_t, int)>& body) {
+    if (count <= 0) return;
+    grain = std::max<int64_t>(1, grain);
+    if (threads_ == 1 || count <= grain || inside_body) {
+        for (int64_t begin = 0; begin < count; begin += grain)
+            body(begin, std::min(begin + grain, count), 0);
+        return;
+    }
+    Team& team = *team_;
+    team.body = &body;
+    team.count = count;
+    team.grain = grain;
+    team.next.store(0, std::memory_order_relaxed);
+    team.busy.store(threads_ - 1, std::memory_order_relaxed);
+    team.round.fetch_add(1, std::memory_order_release);
+    team.round.notify_all();
+    team.work(0);
+    for (int left; (left = team.busy.load(std::memory_order_acquire)) != 0;)
+        Team::wait_while_equal(team.busy, left);
+    if (team.error) std::rethrow_exception(std::exchange(team.error, nullptr));
+}
+
+}  // namespace internvl
