@@ -47,14 +47,16 @@ Isa selected_isa() {
                 "INTERNVL_CPU");
 }
 
-// cgroup v2 `cpu.max` is "QUOTA PERIOD" or "max PERIOD"; v1 has two files. No limit gives a large number.
+// cgroup v2 `cpu.max` is "QUOTA PERIOD" or "max PERIOD"; v1 has two files. No limit gives a large
+// number.
 static double cgroup_cores() {
     double quota = -1, period = 0;
     std::string word;
     std::ifstream v2("/sys/fs/cgroup/cpu.max");
     if (v2 >> word >> period && word != "max") quota = std::atof(word.c_str());
     if (!v2.is_open()) {
-        std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+        std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+            p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
         if (!(q >> quota) || !(p >> period)) quota = -1;
     }
     return quota > 0 && period > 0 ? quota / period : 1e9;

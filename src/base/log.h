@@ -7,7 +7,8 @@ namespace internvl {
 
 enum class LogLevel { debug, info, warning, error, off };
 
-// Lines on stderr, `internvl: warning: ...`. The level is the one process-wide setting of the program.
+// Lines on stderr, `internvl: warning: ...`. The level is the one process-wide setting of the
+// program.
 void set_log_level(LogLevel level);
 LogLevel parse_log_level(std::string_view name);  // throws UsageError
 void log_line(LogLevel level, std::string_view text);

@@ -22,8 +22,8 @@ static void relax() {
 
 namespace internvl {
 
-// Waiting threads look for work for a few microseconds, which covers the gap between two operations of a forward pass,
-// and then sleep, so that an idle or crowded-out team burns no core.
+// Waiting threads look for work for a few microseconds, which covers the gap between two operations
+// of a forward pass, and then sleep, so that an idle or crowded-out team burns no core.
 static constexpr int spins = 2000;
 
 static thread_local bool inside_body = false;
@@ -63,7 +63,8 @@ struct ThreadPool::Team {
             if (value.load(std::memory_order_acquire) != old) return;
             relax();
         }
-        while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+        while (value.load(std::memory_order_acquire) == old)
+            value.wait(old, std::memory_order_acquire);
     }
 
     void serve(int worker) {
@@ -78,7 +79,8 @@ struct ThreadPool::Team {
     }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), team_(std::make_unique<Team>()) {
+ThreadPool::ThreadPool(int threads)
+    : threads_(std::max(1, threads)), team_(std::make_unique<Team>()) {
     for (int i = 1; i < threads_; ++i)
         team_->workers.emplace_back([team = team_.get(), i] { team->serve(i); });
 }

@@ -42,10 +42,13 @@ float to_float(f16_t x) {
 }
 
 f16_t to_f16(float x) {
-    const uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffffu;
+    const uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000,
+                   magnitude = u & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return {uint16_t(sign | 0x7e00)};
-    if (magnitude >= 0x477ff000u) return {uint16_t(sign | 0x7c00)};  // 65520 and more round to infinity
-    if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the subnormal's bits, rounded, in the low end
+    if (magnitude >= 0x477ff000u)
+        return {uint16_t(sign | 0x7c00)};  // 65520 and more round to infinity
+    if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the subnormal's bits, rounded,
+                                    // in the low end
         const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
         return {uint16_t(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u))};
     }

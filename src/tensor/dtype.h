@@ -8,8 +8,8 @@ namespace internvl {
 // Element types of tensors; the names are those of safetensors.
 enum class DType : uint8_t { boolean, u8, i8, i16, u16, f16, bf16, i32, u32, f32, i64, u64, f64 };
 
-int64_t size_of(DType dtype);            // bytes of one element
-const char* dtype_name(DType dtype);     // "BF16"
+int64_t size_of(DType dtype);                           // bytes of one element
+const char* dtype_name(DType dtype);                    // "BF16"
 bool parse_dtype(std::string_view name, DType* dtype);  // false when the name is unknown
 
 // A brain float: the upper half of an fp32.

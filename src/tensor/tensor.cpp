@@ -58,7 +58,8 @@ View View::reshape(std::initializer_list<int64_t> shape) const {
 
 Tensor make_tensor(DType dtype, std::initializer_list<int64_t> shape) {
     const View view(nullptr, dtype, shape);
-    void* bytes = std::aligned_alloc(64, std::max<size_t>(64, (size_t(view.bytes()) + 63) / 64 * 64));
+    void* bytes =
+        std::aligned_alloc(64, std::max<size_t>(64, (size_t(view.bytes()) + 63) / 64 * 64));
     if (!bytes) throw std::bad_alloc();
     View filled = view;
     filled.data = bytes;

@@ -10,7 +10,8 @@
 
 namespace internvl {
 
-// A shape over somebody else's bytes. Strides are in elements. Up to four dimensions; a View of rank 0 is "absent".
+// A shape over somebody else's bytes. Strides are in elements. Up to four dimensions; a View of
+// rank 0 is "absent".
 struct View {
     void* data = nullptr;
     DType dtype = DType::f32;
@@ -23,7 +24,7 @@ struct View {
     View(void* data, DType dtype, std::span<const int64_t> shape);
 
     explicit operator bool() const { return rank > 0; }
-    int64_t size() const;   // elements
+    int64_t size() const;  // elements
     int64_t bytes() const { return size() * size_of(dtype); }
     bool contiguous() const;
     std::string shape_text() const;  // "[3, 448, 448]"

@@ -1,0 +1,269 @@
+// Attention over cache blocks: scores of a few rows against 256 keys at a time stay in the
+// second-level cache, with a running maximum and sum per row (online softmax). Keys are cut at
+// absolute positions, so that a row's result does not depend on how its prompt was cut.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/attention.cpp"
+#include "ops/cpu/target.h"
+//
+#include <hwy/foreach_target.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "ops/cpu/tile-inl.h"
+
+namespace internvl {
+#ifndef INTERNVL_ATTENTION_SIZES
+#define INTERNVL_ATTENTION_SIZES
+static constexpr int64_t key_span = 256;  // keys scored at a time
+static constexpr int64_t span_blocks = key_span / cache_block;
+static constexpr int64_t row_span = 8 * tile_rows;  // query rows of one task
+#endif
+}  // namespace internvl
+
+HWY_BEFORE_NAMESPACE();
+namespace internvl {
+namespace HWY_NAMESPACE {
+
+// What one task works on; T is the type of activations and cache, `weights` holds probabilities as
+// T.
+template <class T>
+struct Scratch {
+    T* queries;      // [row_span, head_dim]
+    T* weights;      // [row_span, key_span]
+    float* scores;   // [row_span, key_span]
+    float* sums;     // [row_span, head_dim] weighted values
+    float* maximum;  // [row_span]
+    float* total;    // [row_span]
+
+    Scratch(float* memory, int64_t head_dim) {
+        scores = memory;
+        sums = scores + row_span * key_span;
+        maximum = sums + row_span * head_dim;
+        total = maximum + row_span;
+        weights = reinterpret_cast<T*>(total + row_span);
+        queries = weights + row_span * key_span;
+    }
+};
+
+template <class T>
+struct Head {
+    const AttentionArgs& args;
+    const AttentionSpan& span;
+    int64_t kv_head;
+
+    int64_t group() const { return args.q.dim[2]; }
+    // Row r of a sequence is query r / group, head r % group of the group that shares this
+    // key/value head.
+    T* row(const View& v, int64_t r) const {
+        return v.as<T>() + (span.query_begin + r / group()) * v.stride[0] + kv_head * v.stride[1] +
+               r % group() * v.stride[2];
+    }
+    int64_t keys_of(int64_t r) const {
+        return args.causal ? span.key_count - span.query_count + r / group() + 1 : span.key_count;
+    }
+    const T* block(const void* base, int64_t i) const {
+        const CacheView& c = args.cache;
+        return static_cast<const T*>(base) + span.block_table[i] * c.block_stride() +
+               kv_head * c.head_stride();
+    }
+};
+
+// exp((score - maximum) * scale) of one row, as T, zero beyond `count`; corrects what was summed
+// under a lower maximum.
+template <class T>
+static void soften_row(float* scores, int64_t count, int64_t padded, float scale, float* maximum,
+                       float* total, float* sums, int64_t head_dim, T* weights) {
+    const D d;
+    const V low = hn::Set(d, -std::numeric_limits<float>::infinity());
+    for (int64_t i = count; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+    V top = low;
+    for (int64_t i = 0; i < padded; i += lanes) top = hn::Max(top, load(scores + i));
+    const float now = std::max(*maximum, hn::GetLane(hn::MaxOfLanes(d, top)));
+    const V minus = hn::Set(d, -now * scale), by = hn::Set(d, scale);
+    V sum = hn::Zero(d);
+    for (int64_t i = 0; i < padded; i += lanes) {
+        const V p = exp_of(hn::MulAdd(load(scores + i), by, minus));
+        sum = hn::Add(sum, p);
+        store(p, weights + i);
+    }
+    const float keep =
+        std::exp((*maximum - now) * scale);  // 0 for the first keys: the maximum was -infinity
+    *total = *total * keep + hn::GetLane(hn::SumOfLanes(d, sum));
+    *maximum = now;
+    if (keep != 1.0f)
+        for (int64_t i = 0; i < head_dim; i += lanes)
+            store(hn::Mul(load(sums + i), hn::Set(d, keep)), sums + i);
+}
+
+// Keys [first, first + key_span) against `rows` rows of the task that starts at row `begin`.
+template <class T>
+static void key_step(const Head<T>& head, TileKernel tile, const Scratch<T>& s, int64_t begin,
+                     int64_t rows, int64_t first) {
+    constexpr int64_t per_step = sizeof(T) == 2 ? 2 : 1;
+    const int64_t dim = head.args.cache.head_dim, block0 = first / cache_block;
+    for (int64_t r = 0; r < rows; r += tile_rows) {
+        const int n = int(std::min<int64_t>(tile_rows, rows - r));
+        const int64_t keys = std::min(key_span, head.keys_of(begin + r + n - 1) - first);
+        if (keys <= 0) continue;
+        const int64_t blocks = (keys + cache_block - 1) / cache_block,
+                      padded = blocks * cache_block;
+        for (int64_t b = 0; b < blocks; b += tile_strips) {
+            const void* start = head.block(head.args.cache.keys, block0 + b);
+            int64_t offset[tile_strips];
+            const int strips = int(std::min<int64_t>(tile_strips, blocks - b));
+            for (int i = 0; i < strips; ++i)
+                offset[i] = (head.block(head.args.cache.keys, block0 + b + i) -
+                             static_cast<const T*>(start)) *
+                            int64_t(sizeof(T));
+            tile(n, {s.queries + r * dim, dim, &start, 1, dim / per_step,
+                     cache_block * per_step * int64_t(sizeof(T)), offset, strips,
+                     s.scores + r * key_span + b * cache_block, key_span, false});
+        }
+        for (int64_t i = r; i < r + n; ++i) {
+            const int64_t count = std::clamp<int64_t>(head.keys_of(begin + i) - first, 0, keys);
+            T* weights = s.weights + i * key_span;
+            if (count == 0)
+                std::memset(static_cast<void*>(weights), 0, padded * sizeof(T));
+            else
+                soften_row(s.scores + i * key_span, count, padded, head.args.scale, s.maximum + i,
+                           s.total + i, s.sums + i * dim, dim, weights);
+        }
+        const void* values[span_blocks];
+        for (int64_t b = 0; b < blocks; ++b)
+            values[b] = head.block(head.args.cache.values, block0 + b);
+        for (int64_t column = 0; column < dim; column += 16 * tile_strips) {
+            int64_t offset[tile_strips];
+            const int strips = int(std::min<int64_t>(tile_strips, (dim - column) / 16));
+            for (int i = 0; i < strips; ++i)
+                offset[i] = (column + 16 * i) * per_step * int64_t(sizeof(T));
+            tile(n, {s.weights + r * key_span, key_span, values, blocks, cache_block / per_step,
+                     dim * per_step * int64_t(sizeof(T)), offset, strips, s.sums + r * dim + column,
+                     dim, true});
+        }
+    }
+}
+
+template <class T>
+static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t end,
+                   float* memory) {
+    const int64_t dim = head.args.cache.head_dim, rows = end - begin;
+    const Scratch<T> s(memory, dim);
+    for (int64_t r = 0; r < rows; ++r)
+        std::memcpy(static_cast<void*>(s.queries + r * dim), head.row(head.args.q, begin + r),
+                    dim * sizeof(T));
+    std::fill_n(s.sums, rows * dim, 0.0f);
+    std::fill_n(s.maximum, rows, -std::numeric_limits<float>::infinity());
+    std::fill_n(s.total, rows, 0.0f);
+    for (int64_t first = 0; first < head.keys_of(end - 1); first += key_span)
+        key_step(head, tile, s, begin, rows, first);
+    for (int64_t r = 0; r < rows; ++r) {
+        T* out = head.row(head.args.out, begin + r);
+        const V by = hn::Set(D(), 1.0f / s.total[r]);
+        for (int64_t i = 0; i < dim; i += lanes)
+            store(hn::Mul(load(s.sums + r * dim + i), by), out + i);
+    }
+}
+
+template <class T>
+static void attention_of(const AttentionArgs& args, TileKernel tile, ThreadPool& pool) {
+    const int64_t kv_heads = args.q.dim[1], group = args.q.dim[2];
+    const int64_t scratch = attention_scratch(args.cache.head_dim);
+    int64_t tasks = 0;
+    for (int i = 0; i < args.span_count; ++i)
+        tasks += kv_heads * ((args.spans[i].query_count * group + row_span - 1) / row_span);
+    pool.parallel_for(tasks, 1, [&](int64_t first, int64_t last, int worker) {
+        for (int64_t task = first; task < last; ++task) {
+            int64_t rest = task;
+            const AttentionSpan* span = args.spans;
+            int64_t parts;
+            for (;; ++span, rest -= kv_heads * parts) {
+                parts = (span->query_count * group + row_span - 1) / row_span;
+                if (rest < kv_heads * parts) break;
+            }
+            // Rows of one head follow each other: its keys and values stay in the cache.
+            const Head<T> head{args, *span, rest / parts};
+            const int64_t begin = rest % parts * row_span;
+            attend(head, tile, begin, std::min(begin + row_span, span->query_count * group),
+                   args.scratch + worker * scratch);
+        }
+    });
+}
+
+static void attention_plain(const AttentionArgs& args, ThreadPool& pool) {
+    const TileKernel tile = tile_kernel(args.q.dtype, args.q.dtype, false);
+    args.q.dtype == DType::f32 ? attention_of<float>(args, tile, pool)
+                               : attention_of<bf16_t>(args, tile, pool);
+}
+static void attention_pairs(const AttentionArgs& args, ThreadPool& pool) {
+    const TileKernel tile = tile_kernel(args.q.dtype, args.q.dtype, true);
+    args.q.dtype == DType::f32 ? attention_of<float>(args, tile, pool)
+                               : attention_of<bf16_t>(args, tile, pool);
+}
+
+static void fill(Kernels& table, bool pairs) {
+    table.attention = pairs ? attention_pairs : attention_plain;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internvl
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace internvl {
+
+int64_t attention_scratch(int64_t head_dim) {
+    const int64_t floats = row_span * (2 * key_span + 2 * head_dim + 2);
+    return (floats + 15) / 16 * 16;
+}
+
+// Writes the key and value of tokens [begin, end) of one head into their slots. The first token of
+// a block clears the block's values: what an earlier owner left there will be multiplied by zero,
+// and zero times infinity is not zero.
+template <class T>
+static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, int64_t end) {
+    constexpr int64_t pack = sizeof(T) == 2 ? 2 : 1;
+    const CacheView& c = a.cache;
+    for (int64_t token = begin; token < end; ++token) {
+        const int64_t block = a.slots[token] / cache_block, place = a.slots[token] % cache_block;
+        const int64_t start = block * c.block_stride() + head * c.head_stride();
+        T* keys = static_cast<T*>(c.keys) + start;
+        T* values = static_cast<T*>(c.values) + start;
+        const T* key = a.keys.as<T>() + token * a.keys.stride[0] + head * a.keys.stride[1];
+        const T* value = a.values.as<T>() + token * a.values.stride[0] + head * a.values.stride[1];
+        if (place == 0) std::memset(static_cast<void*>(values), 0, c.head_stride() * sizeof(T));
+        for (int64_t d = 0; d < c.head_dim; ++d) {
+            keys[(d / pack * cache_block + place) * pack + d % pack] = key[d];
+            values[(place / pack * c.head_dim + d) * pack + place % pack] = value[d];
+        }
+    }
+}
+
+static void cache_store(const CacheStoreArgs& a, ThreadPool& pool) {
+    const auto store = a.cache.dtype == DType::f32 ? store_tokens<float> : store_tokens<bf16_t>;
+    const int64_t tokens = a.keys.dim[0], chunk = 8 * cache_block,
+                  chunks = (tokens + chunk - 1) / chunk;
+    // Chunks begin where a block begins, so that a block is cleared and filled by one thread, in
+    // order.
+    const auto border = [&](int64_t token) {
+        if (token > 0)
+            while (token < tokens && a.slots[token] % cache_block != 0) ++token;
+        return std::min(token, tokens);
+    };
+    pool.parallel_for(a.cache.heads * chunks, 1, [&](int64_t first, int64_t last, int) {
+        for (int64_t task = first; task < last; ++task) {
+            const int64_t begin = task % chunks * chunk;
+            store(a, task / chunks, border(begin), border(begin + chunk));
+        }
+    });
+}
+
+void fill_attention(Kernels& table, Isa isa) {
+    table.cache_store = cache_store;
+    INTERNVL_PICK(isa, fill, table, isa == Isa::avx512_bf16 && tile_bf16_pairs);
+}
+
+}  // namespace internvl
+#endif

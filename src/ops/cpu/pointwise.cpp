@@ -1,0 +1,129 @@
+// Gated activation, rotary embedding, converting copies.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/pointwise.cpp"
+#include "ops/cpu/target.h"
+//
+#include <hwy/foreach_target.h>
+
+#include <cstring>
+
+#include "ops/cpu/vector-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace internvl {
+namespace HWY_NAMESPACE {
+
+template <class T>
+static void swiglu_row(const T* gate, const T* up, T* y, int64_t width) {
+    const auto value = [](V g, V u) { return hn::Mul(hn::Mul(g, sigmoid_of(g)), u); };
+    int64_t i = 0;
+    for (; i + lanes <= width; i += lanes) store(value(load(gate + i), load(up + i)), y + i);
+    if (const int64_t left = width - i; left > 0)
+        store_part(value(load_part(gate + i, left), load_part(up + i, left)), y + i, left);
+}
+
+template <class T>
+static void swiglu_of(const View& x, const View& y, ThreadPool& pool) {
+    const int64_t width = y.dim[1];
+    pool.parallel_for(y.dim[0], 8, [&](int64_t begin, int64_t end, int) {
+        for (int64_t row = begin; row < end; ++row) {
+            const T* gate = x.as<T>() + row * x.stride[0];
+            swiglu_row(gate, gate + width, y.as<T>() + row * y.stride[0], width);
+        }
+    });
+}
+
+static void swiglu(const View& x, const View& y, ThreadPool& pool) {
+    y.dtype == DType::f32 ? swiglu_of<float>(x, y, pool) : swiglu_of<bf16_t>(x, y, pool);
+}
+
+// (a, b) -> (a cos - b sin, b cos + a sin) for the pairs (i, i + half) of one head.
+template <class T>
+static void rotate_head(T* x, const float* cos, const float* sin, int64_t half) {
+    int64_t i = 0;
+    for (; i + lanes <= half; i += lanes) {
+        const V a = load(x + i), b = load(x + half + i), c = load(cos + i), s = load(sin + i);
+        store(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), x + i);
+        store(hn::Add(hn::Mul(b, c), hn::Mul(a, s)), x + half + i);
+    }
+    if (const int64_t left = half - i; left > 0) {
+        const V a = load_part(x + i, left), b = load_part(x + half + i, left);
+        const V c = load_part(cos + i, left), s = load_part(sin + i, left);
+        store_part(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), x + i, left);
+        store_part(hn::Add(hn::Mul(b, c), hn::Mul(a, s)), x + half + i, left);
+    }
+}
+
+template <class T>
+static void rope_of(const RopeArgs& a, ThreadPool& pool) {
+    const int64_t half = a.x.dim[2] / 2;
+    pool.parallel_for(a.x.dim[0], 32, [&](int64_t begin, int64_t end, int) {
+        for (int64_t token = begin; token < end; ++token)
+            for (int64_t head = 0; head < a.x.dim[1]; ++head)
+                rotate_head(a.x.as<T>() + token * a.x.stride[0] + head * a.x.stride[1],
+                            a.cos + token * half, a.sin + token * half, half);
+    });
+}
+
+static void rope(const RopeArgs& a, ThreadPool& pool) {
+    a.x.dtype == DType::f32 ? rope_of<float>(a, pool) : rope_of<bf16_t>(a, pool);
+}
+
+template <class From, class To>
+static void copy_row(const void* from, void* to, int64_t count) {
+    const From* x = static_cast<const From*>(from);
+    To* y = static_cast<To*>(to);
+    if constexpr (std::is_same_v<From, To>) {
+        std::memcpy(static_cast<void*>(y), x, count * sizeof(To));
+        return;
+    }
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) store(load(x + i), y + i);
+    if (i < count) store_part(load_part(x + i, count - i), y + i, count - i);
+}
+
+using CopyRow = void (*)(const void*, void*, int64_t);
+
+template <class From>
+static CopyRow copy_to(DType to) {
+    return to == DType::f32    ? copy_row<From, float>
+           : to == DType::bf16 ? copy_row<From, bf16_t>
+                               : copy_row<From, f16_t>;
+}
+
+static void copy(const View& from, const View& to, ThreadPool& pool) {
+    const CopyRow row = from.dtype == DType::f32    ? copy_to<float>(to.dtype)
+                        : from.dtype == DType::bf16 ? copy_to<bf16_t>(to.dtype)
+                                                    : copy_to<f16_t>(to.dtype);
+    const int last = from.rank - 1;
+    int64_t rows = 1;
+    for (int d = 0; d < last; ++d) rows *= from.dim[d];
+    pool.parallel_for(rows, 64, [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = begin; r < end; ++r) {
+            int64_t source = 0, target = 0, rest = r;
+            for (int d = last; d-- > 0; rest /= from.dim[d]) {
+                source += rest % from.dim[d] * from.stride[d];
+                target += rest % from.dim[d] * to.stride[d];
+            }
+            row(from.at(source), to.at(target), from.dim[last]);
+        }
+    });
+}
+
+static void fill(Kernels& table) {
+    table.swiglu = swiglu;
+    table.rope = rope;
+    table.copy = copy;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace internvl
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace internvl {
+void fill_pointwise(Kernels& table, Isa isa) {
+    INTERNVL_PICK(isa, fill, table);
+}
+}  // namespace internvl
+#endif

@@ -1,0 +1,21 @@
+#include "ops/cpu/target.h"
+
+namespace internvl {
+
+Kernels cpu_kernels_for(Isa isa) {
+    Kernels table{};
+    table.isa = isa;
+    table.native_bf16 = isa == Isa::avx512_bf16;
+    fill_gemm(table, isa);
+    fill_attention(table, isa);
+    fill_norm(table, isa);
+    fill_pointwise(table, isa);
+    return table;
+}
+
+const Kernels& cpu_kernels() {
+    static const Kernels table = cpu_kernels_for(selected_isa());
+    return table;
+}
+
+}  // namespace internvl

@@ -1,0 +1,123 @@
+#pragma once
+// What one device computes: a table of functions over plain views. Ops (ops.h) check shapes and
+// allocate; a kernel does neither, and never throws or logs. Rules for every kernel:
+//   * a row's bits do not depend on the other rows of the call, their number, or the threads (sums
+//   over the inner
+//     dimension run in one fixed order, whatever the shape of the call);
+//   * arithmetic is fp32 (bf16 products accumulate in fp32); one rounding when a result is stored.
+// "Activations" are f32 or bf16 throughout a model; parameters of norms, biases and scales are f32.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/cpu.h"
+#include "base/parallel.h"
+#include "tensor/tensor.h"
+
+namespace internvl {
+
+// Weights are kept once, packed for every number of rows alike: panels of 64 outputs, each one
+// stream over the inputs, [ceil(out/64)][in/P][64][P] with P = 1 for f32 and 2 for 16-bit types;
+// missing outputs of the last panel are zero.
+constexpr int64_t panel_width = 64;
+int64_t packed_bytes(DType dtype, int64_t out, int64_t in);
+
+// A cache block holds 16 tokens of one key/value head, laid out as the packed right-hand side of a
+// product: keys [head_dim/P][16][P], values [16/P][head_dim][P].
+constexpr int64_t cache_block = 16;
+
+enum class Activation { none, gelu };
+
+// One tensor of the checkpoint inside a product: `out` columns of the output, from `column` on.
+struct GemmBlock {
+    const void* weight;  // packed
+    const float* bias;   // [out] or null
+    int64_t out;
+    int64_t column;
+};
+
+// c = residual + scale * activation(a * weight^T + bias)
+struct GemmArgs {
+    View a;              // [rows, in], rows may be strided; activations
+    View c;              // [rows, columns]; activations or f32
+    DType weight_dtype;  // f32, bf16, f16 with f32 activations; bf16 with bf16 ones
+    const GemmBlock* blocks;
+    int block_count;
+    Activation activation = Activation::none;
+    const float* scale = nullptr;  // [columns] or null
+    View residual;                 // [rows, columns] like c, may be c itself; or absent
+};
+
+struct NormArgs {
+    View x, y;            // [rows, width], rows may be strided
+    const float* weight;  // [width]
+    const float* bias;    // [width] or null
+    float epsilon;
+};
+
+struct RopeArgs {
+    View x;            // [tokens, heads, head_dim], rotated in place, halves paired (NeoX)
+    const float* cos;  // [tokens, head_dim/2]
+    const float* sin;
+};
+
+// Key and value blocks of one layer: base pointers and the distance between blocks and between
+// heads, in elements.
+struct CacheView {
+    void* keys = nullptr;
+    void* values = nullptr;
+    DType dtype = DType::f32;
+    int64_t heads = 0, head_dim = 0, blocks = 0;
+    int64_t head_stride() const { return cache_block * head_dim; }
+    int64_t block_stride() const { return heads * head_stride(); }
+};
+
+struct CacheStoreArgs {
+    View keys, values;  // [tokens, heads, head_dim], tokens and heads may be strided
+    CacheView cache;
+    const int32_t* slots;  // [tokens]: block * 16 + place
+};
+
+// The queries [query_begin, query_begin + query_count) of a sequence that has key_count keys, its
+// last query_count ones being the queries' own.
+struct AttentionSpan {
+    int64_t query_begin, query_count, key_count;
+    const int32_t* block_table;  // [ceil(key_count/16)]: which cache block holds keys 16*i ...
+};
+
+struct AttentionArgs {
+    View q, out;  // [tokens, kv_heads, group, head_dim], all but the last dimension may be strided
+    CacheView cache;
+    const AttentionSpan* spans;
+    int span_count;
+    bool causal;
+    float scale;
+    float* scratch;  // attention_scratch(head_dim) floats for each thread
+};
+
+struct Kernels {
+    Isa isa;
+    bool native_bf16;  // products of bf16 run at full rate
+
+    // w [out, in] of any float type, rows may be strided -> dst, packed_bytes(dtype, out, in).
+    void (*pack)(const View& w, DType dtype, void* dst, ThreadPool&);
+    void (*gemm)(const GemmArgs&, ThreadPool&);
+    void (*layer_norm)(const NormArgs&, ThreadPool&);
+    void (*rms_norm)(const NormArgs&, ThreadPool&);
+    // gate_up [rows, 2*width] -> y [rows, width] = silu(gate) * up
+    void (*swiglu)(const View& gate_up, const View& y, ThreadPool&);
+    void (*rope)(const RopeArgs&, ThreadPool&);
+    void (*cache_store)(const CacheStoreArgs&, ThreadPool&);
+    void (*attention)(const AttentionArgs&, ThreadPool&);
+    // Same shape, any strides with a contiguous last dimension; converts between f32, bf16 and f16.
+    void (*copy)(const View& from, const View& to, ThreadPool&);
+};
+
+int64_t attention_scratch(int64_t head_dim);  // floats per thread
+
+// The table of this machine's processor (selected_isa()), or of a lesser instruction set that it
+// has.
+const Kernels& cpu_kernels();
+Kernels cpu_kernels_for(Isa isa);
+
+}  // namespace internvl
