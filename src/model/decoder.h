@@ -1,0 +1,45 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace internvl {
+
+// Which rows a call computes: tokens of one or several sequences, one sequence after the other. The decoder knows no
+// requests; who is who lies in the cache slots and block tables.
+struct Batch {
+    std::vector<int32_t> positions;    // [tokens] for the rotary embedding
+    std::vector<int32_t> slots;        // [tokens] where their keys and values go
+    std::vector<AttentionSpan> spans;  // a sequence each
+    std::vector<int> logit_rows;       // tokens whose logits are wanted
+};
+
+// One pre-norm block (spec 5): x += out(attention(norm(x))); x += down(silu(gate) * up) of norm(x).
+struct DecoderLayer {
+    Norm attention_norm, mlp_norm;
+    Linear qkv, out;
+    Linear gate_up, down;
+};
+
+// The language model (spec 5): grouped-query attention with rotary positions, gated MLP, RMS norms.
+struct Decoder {
+    int64_t heads = 0, kv_heads = 0, head_dim = 0;
+    Tensor embedding;             // [vocab, width], as filed
+    std::vector<float> inv_freq;  // [head_dim/2]
+    std::vector<DecoderLayer> layers;
+    Norm final_norm;
+    Linear head;
+
+    // rows [tokens, width] (consumed: changed in place), caches: one view per layer
+    // -> logits [logit_rows, vocab] in f32, absent when none are wanted.
+    Tensor forward(Context&, const Tensor& rows, const Batch&, std::span<const CacheView> caches) const;
+
+    int64_t width() const { return embedding.dim[1]; }
+    int64_t vocab() const { return embedding.dim[0]; }
+};
+
+// theta^(-2i/head_dim), every operation in fp32.
+std::vector<float> rope_frequencies(double theta, int64_t head_dim);
+
+}  // namespace internvl

@@ -1,0 +1,69 @@
+#include "model/vision.h"
+
+#include <cmath>
+
+#include "model/watch.h"
+
+namespace internvl {
+
+// [tiles * (1 + patches), width]: for each tile the class row, then its patches, positions added (spec 3.3).
+static Tensor embed(Context& ctx, const Vision& vision, const View& pixels) {
+    const int64_t tiles = pixels.dim[0], count = vision.positions.dim[0], width = vision.patch_embedding.out;
+    const Tensor flat = patches(ctx, pixels, vision.patch);
+    Tensor x = ctx.arena.get(ctx.activations, {tiles * (count + 1), width});
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const View rows = x.slice(0, tile * (count + 1), count + 1);
+        copy(ctx, vision.first_row, rows.slice(0, 0, 1));
+        linear_into(ctx, flat.slice(0, tile * count, count), vision.patch_embedding, rows.slice(0, 1, count),
+                    {.residual = vision.positions});
+    }
+    return x;
+}
+
+// x [tiles * rows, width], changed in place.
+static void run_layer(Context& ctx, const VisionLayer& layer, int64_t heads, int64_t tiles, const View& x) {
+    const int64_t rows = x.dim[0], width = x.dim[1], head_dim = width / heads;
+    {
+        const Tensor qkv = linear(ctx, norm(ctx, x, layer.attention_norm), layer.qkv);
+        const View parts = qkv.reshape({rows, 3, heads, head_dim});
+        const auto part = [&](int64_t n) {
+            View p = parts.slice(1, n, 1);  // [rows, 1, heads, head_dim] -> [rows, heads, head_dim]
+            p.rank = 3;
+            for (int d = 1; d < 3; ++d) p.dim[d] = p.dim[d + 1], p.stride[d] = p.stride[d + 1];
+            return p;
+        };
+        const Tensor mixed = attention_dense(ctx, part(0), part(1), part(2), tiles);
+        linear_into(ctx, mixed, layer.out, x, {.scale = &layer.attention_scale, .residual = x});
+    }
+    const Tensor hidden = linear(ctx, norm(ctx, x, layer.mlp_norm), layer.up, {.activation = Activation::gelu});
+    linear_into(ctx, hidden, layer.down, x, {.scale = &layer.mlp_scale, .residual = x});
+}
+
+// The patches of each tile as a square, the class row left out: [tiles, side, side, width].
+static View patch_grid(const View& x, int64_t tiles, int64_t count) {
+    const int64_t side = int64_t(std::lround(std::sqrt(double(count)))), width = x.dim[1];
+    View grid(x.at(width), x.dtype, {tiles, side, side, width});
+    grid.stride[0] = (count + 1) * width;
+    return grid;
+}
+
+Tensor Vision::forward(Context& ctx, const View& pixels) const {
+    const int64_t tiles = pixels.dim[0], count = positions.dim[0];
+    const Tensor x = embed(ctx, *this, pixels);
+    const auto tile_rows = [&](const View& v) { return v.reshape({tiles, v.dim[0] / tiles, v.dim[1]}); };
+    watch(ctx, "vision/embeddings", tile_rows(x));
+    for (size_t n = 0; n < layers.size(); ++n) {
+        run_layer(ctx, layers[n], heads, tiles, x);
+        watch(ctx, "vision/block", n, tile_rows(x));
+    }
+    watch(ctx, "vision/last", tile_rows(x));
+    const Tensor shuffled = pixel_shuffle(ctx, patch_grid(x, tiles, count), transposed_shuffle);
+    watch(ctx, "vision/shuffled", tile_rows(shuffled));
+    const Tensor hidden = linear(ctx, norm(ctx, shuffled, projector_norm), projector_in,
+                                 {.activation = Activation::gelu});
+    Tensor rows = linear(ctx, hidden, projector_out);
+    watch(ctx, "vision/projected", tile_rows(rows));
+    return rows;
+}
+
+}  // namespace internvl

@@ -1,0 +1,38 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/context.h"
+
+namespace internvl {
+
+// One weight tensor of the checkpoint under its own name, packed for products (kernels.h).
+struct Block {
+    std::string name;
+    std::shared_ptr<void> packed;
+    DType dtype = DType::f32;
+    int64_t out = 0, in = 0;
+    Tensor bias;  // [out] f32, or absent
+};
+
+// A product with the rows of all its blocks, one below the other: [rows, in] -> [rows, out]. Families differ in how
+// their files cut a layer's weights (q, k, v or one qkv); this hides it.
+struct Linear {
+    std::vector<Block> blocks;
+    int64_t in = 0, out = 0;
+};
+
+// What else happens while the result is in registers: residual + scale * activation(x w + bias).
+struct Epilogue {
+    Activation activation = Activation::none;
+    const Tensor* scale = nullptr;  // [out] f32
+    View residual;                  // [rows, out]; may be the output
+};
+
+// x [rows, in] -> [rows, out] of the activation type.
+Tensor linear(Context&, const View& x, const Linear&, const Epilogue& = {});
+// The same into a given place: out [rows, out], activations or f32.
+void linear_into(Context&, const View& x, const Linear&, const View& out, const Epilogue& = {});
+
+}  // namespace internvl

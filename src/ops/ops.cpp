@@ -1,0 +1,145 @@
+#include "ops/ops.h"
+
+#include <cmath>
+#include <vector>
+
+namespace internvl {
+
+Tensor norm(Context& ctx, const View& x, const Norm& n) {
+    assert(x.rank == 2 && x.dim[1] == n.weight.dim[0]);
+    Tensor y = ctx.arena.get(ctx.activations, {x.dim[0], x.dim[1]});
+    const NormArgs args{x, y, n.weight.as<float>(), n.bias ? n.bias.as<float>() : nullptr, n.epsilon};
+    (n.bias ? ctx.kernels.layer_norm : ctx.kernels.rms_norm)(args, ctx.pool);
+    return y;
+}
+
+Tensor swiglu(Context& ctx, const View& gate_up) {
+    assert(gate_up.rank == 2 && gate_up.dim[1] % 2 == 0);
+    Tensor y = ctx.arena.get(ctx.activations, {gate_up.dim[0], gate_up.dim[1] / 2});
+    ctx.kernels.swiglu(gate_up, y, ctx.pool);
+    return y;
+}
+
+void copy(Context& ctx, const View& from, const View& to) {
+    assert(from.rank == to.rank);
+    for (int d = 0; d < from.rank; ++d) assert(from.dim[d] == to.dim[d]);
+    ctx.kernels.copy(from, to, ctx.pool);
+}
+
+Tensor gather_rows(Context& ctx, const View& table, std::span<const int> ids) {
+    Tensor out = ctx.arena.get(ctx.activations, {int64_t(ids.size()), table.dim[1]});
+    for (size_t i = 0; i < ids.size(); ++i) {
+        assert(ids[i] >= 0 && ids[i] < table.dim[0]);
+        copy(ctx, table.slice(0, ids[i], 1), out.slice(0, int64_t(i), 1));
+    }
+    return out;
+}
+
+RopeTable rope_table(Context& ctx, std::span<const int32_t> positions, std::span<const float> inv_freq) {
+    const int64_t tokens = int64_t(positions.size()), half = int64_t(inv_freq.size());
+    RopeTable table{ctx.arena.get(DType::f32, {tokens, half}), ctx.arena.get(DType::f32, {tokens, half})};
+    ctx.pool.parallel_for(tokens, 16, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin * half; i < end * half; ++i) {
+            const float angle = float(positions[size_t(i / half)]) * inv_freq[size_t(i % half)];
+            table.cos.as<float>()[i] = std::cos(angle);
+            table.sin.as<float>()[i] = std::sin(angle);
+        }
+    });
+    return table;
+}
+
+void rope(Context& ctx, const View& x, const RopeTable& table) {
+    assert(x.rank == 3 && x.dim[2] == 2 * table.cos.dim[1] && x.dim[0] == table.cos.dim[0]);
+    ctx.kernels.rope({x, table.cos.as<float>(), table.sin.as<float>()}, ctx.pool);
+}
+
+void cache_store(Context& ctx, const View& keys, const View& values, const CacheView& cache,
+                 std::span<const int32_t> slots) {
+    assert(keys.rank == 3 && keys.dim[0] == int64_t(slots.size()) && keys.dim[1] == cache.heads);
+    assert(keys.dtype == cache.dtype && values.dtype == cache.dtype);
+    ctx.kernels.cache_store({keys, values, cache, slots.data()}, ctx.pool);
+}
+
+Tensor attention(Context& ctx, const View& q, const CacheView& cache, std::span<const AttentionSpan> spans,
+                 bool causal) {
+    assert(q.rank == 4 && q.dim[1] == cache.heads && q.dim[3] == cache.head_dim && cache.head_dim % 16 == 0);
+    const int64_t width = q.dim[1] * q.dim[2] * q.dim[3];
+    Tensor out = ctx.arena.get(ctx.activations, {q.dim[0], width});
+    Tensor scratch = ctx.arena.get(DType::f32, {attention_scratch(cache.head_dim) * ctx.pool.threads()});
+    AttentionArgs args;
+    args.q = q;
+    args.out = out.reshape({q.dim[0], q.dim[1], q.dim[2], q.dim[3]});
+    args.cache = cache;
+    args.spans = spans.data();
+    args.span_count = int(spans.size());
+    args.causal = causal;
+    args.scale = 1.0f / std::sqrt(float(cache.head_dim));
+    args.scratch = scratch.as<float>();
+    ctx.kernels.attention(args, ctx.pool);
+    return out;
+}
+
+Tensor attention_dense(Context& ctx, const View& q, const View& k, const View& v, int64_t parts) {
+    const int64_t rows = q.dim[0] / parts, heads = q.dim[1], dim = q.dim[2];
+    const int64_t blocks = (rows + cache_block - 1) / cache_block;
+    // A cache of this call only: run p has the blocks from p*blocks on.
+    Tensor store = ctx.arena.get(ctx.activations, {2, parts * blocks, heads, cache_block * dim});
+    const CacheView cache{store.data, store.slice(0, 1, 1).data, ctx.activations, heads, dim, parts * blocks};
+    std::vector<int32_t> slots(size_t(q.dim[0])), table(size_t(parts * blocks));
+    std::vector<AttentionSpan> spans;
+    for (int64_t p = 0; p < parts; ++p) {
+        for (int64_t r = 0; r < rows; ++r) slots[size_t(p * rows + r)] = int32_t(p * blocks * cache_block + r);
+        for (int64_t b = p * blocks; b < (p + 1) * blocks; ++b) table[size_t(b)] = int32_t(b);
+        spans.push_back({p * rows, rows, rows, table.data() + p * blocks});
+    }
+    cache_store(ctx, k, v, cache, slots);
+    View grouped = q;  // one query head to each key/value head
+    grouped.rank = 4;
+    grouped.dim[2] = 1, grouped.stride[2] = dim;
+    grouped.dim[3] = dim, grouped.stride[3] = 1;
+    return attention(ctx, grouped, cache, spans, false);
+}
+
+// A view with its own dimensions and strides over the bytes of another, from element `offset` on.
+static View restride(const View& base, int64_t offset, std::initializer_list<int64_t> dims,
+                     std::initializer_list<int64_t> strides) {
+    View v(base.at(offset), base.dtype, dims);
+    int d = 0;
+    for (const int64_t stride : strides) v.stride[d++] = stride;
+    return v;
+}
+
+Tensor patches(Context& ctx, const View& pixels, int64_t patch) {
+    assert(pixels.rank == 4 && pixels.contiguous() && pixels.dim[2] == pixels.dim[3] && pixels.dim[3] % patch == 0);
+    const int64_t tiles = pixels.dim[0], channels = pixels.dim[1], side = pixels.dim[3], grid = side / patch;
+    const int64_t width = channels * patch * patch;
+    Tensor out = ctx.arena.get(ctx.activations, {tiles * grid * grid, width});
+    for (int64_t tile = 0; tile < tiles; ++tile)
+        for (int64_t line = 0; line < channels * patch; ++line) {  // one pixel row of each patch, in one channel
+            const int64_t channel = line / patch, y = line % patch;
+            copy(ctx,
+                 restride(pixels, ((tile * channels + channel) * side + y) * side, {grid, grid, patch},
+                          {patch * side, patch, 1}),
+                 restride(out, tile * grid * grid * width + line * patch, {grid, grid, patch},
+                          {grid * width, width, 1}));
+        }
+    return out;
+}
+
+Tensor pixel_shuffle(Context& ctx, const View& x, bool transposed) {
+    assert(x.rank == 4 && x.dim[1] == x.dim[2] && x.dim[1] % 2 == 0);
+    const int64_t tiles = x.dim[0], half = x.dim[1] / 2, width = x.dim[3];
+    Tensor out = ctx.arena.get(ctx.activations, {tiles * half * half, 4 * width});
+    const int64_t row = half * 4 * width, column = 4 * width;
+    for (int64_t n = 0; n < 4; ++n) {
+        View from = x.slice(1, n / 2, x.dim[1] - 1).slice(2, n % 2, x.dim[2] - 1);
+        from.dim[1] = from.dim[2] = half;
+        from.stride[1] *= 2, from.stride[2] *= 2;
+        copy(ctx, from,
+             restride(out, n * width, {tiles, half, half, width},
+                      {half * row, transposed ? column : row, transposed ? row : column, 1}));
+    }
+    return out;
+}
+
+}  // namespace internvl
