@@ -45,6 +45,7 @@ Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch, std::
     const RopeTable table = rope_table(ctx, batch.positions, inv_freq);
     watch(ctx, "text/embeddings", x);
     for (size_t n = 0; n < layers.size(); ++n) {
+        ctx.stop_if_cancelled();
         const DecoderLayer& layer = layers[n];
         {
             const Tensor qkv = linear(ctx, norm(ctx, x, layer.attention_norm), layer.qkv);

@@ -53,6 +53,7 @@ Tensor Vision::forward(Context& ctx, const View& pixels) const {
     const auto tile_rows = [&](const View& v) { return v.reshape({tiles, v.dim[0] / tiles, v.dim[1]}); };
     watch(ctx, "vision/embeddings", tile_rows(x));
     for (size_t n = 0; n < layers.size(); ++n) {
+        ctx.stop_if_cancelled();
         run_layer(ctx, layers[n], heads, tiles, x);
         watch(ctx, "vision/block", n, tile_rows(x));
     }

@@ -1,0 +1,41 @@
+#pragma once
+// Plain settings, shared by the library's face, the command line and the engine. Defaults are those of the command line.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace internvl {
+
+// How an answer is made (spec 6.4). Greedy unless do_sample; the sampling fields then have the reference's defaults.
+struct GenerateOptions {
+    int max_new_tokens = 1024;
+    int min_new_tokens = 0;
+    bool do_sample = false;
+    float temperature = 1.0f;         // > 0
+    int top_k = 50;                   // 0 = off
+    float top_p = 1.0f;               // in (0, 1]
+    float min_p = 0.0f;               // in [0, 1], 0 = off
+    float typical_p = 1.0f;           // in (0, 1], 1 = off
+    float repetition_penalty = 1.0f;  // > 0; sees the answer, never the prompt
+    int no_repeat_ngram_size = 0;     // 0 = off
+    uint64_t seed = 0;                // the same seed gives the same answer on the same machine
+    std::vector<std::string> stop;    // the answer ends before the first of these
+    bool ignore_eos = false;
+};
+
+// How a picture becomes tiles (spec 1.2, 1.3).
+struct ImageOptions {
+    int min_num = 1;
+    int max_num = 12;
+    bool thumbnail = true;
+    bool tiling = true;        // off: one tile, the whole picture
+    bool exif_rotate = false;  // the reference never does
+};
+
+struct LoadOptions {
+    int threads = 0;             // 0 = the cores this process may use
+    std::string dtype = "auto";  // auto, bf16, fp16, fp32
+};
+
+}  // namespace internvl

@@ -1,0 +1,154 @@
+#include "engine/sampler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "base/error.h"
+
+namespace internvl {
+
+static constexpr float never = -std::numeric_limits<float>::infinity();
+
+static void check(bool good, const char* name, const char* expected, double found) {
+    if (!good) throw UsageError(fmt::format("{} is out of range", name), expected, fmt::format("{}", found));
+}
+
+Sampler::Sampler(const GenerateOptions& options, int start, int stop)
+    : options_(options), start_(start), stop_(stop) {
+    check(options.max_new_tokens >= 1, "max-new-tokens", "at least 1", options.max_new_tokens);
+    check(options.min_new_tokens >= 0, "min-new-tokens", "at least 0", options.min_new_tokens);
+    check(options.no_repeat_ngram_size >= 0, "no-repeat-ngram-size", "at least 0", options.no_repeat_ngram_size);
+    check(options.repetition_penalty > 0, "repetition-penalty", "above 0", options.repetition_penalty);
+    check(options.temperature > 0 || !options.do_sample, "temperature", "above 0", options.temperature);
+    check(options.top_k >= 0, "top-k", "at least 0", options.top_k);
+    check(options.top_p > 0 && options.top_p <= 1, "top-p", "above 0 and at most 1", options.top_p);
+    check(options.min_p >= 0 && options.min_p <= 1, "min-p", "between 0 and 1", options.min_p);
+    check(options.typical_p > 0 && options.typical_p <= 1, "typical-p", "above 0 and at most 1", options.typical_p);
+}
+
+// Bans what would complete an n-gram that the sequence already holds.
+void Sampler::ban_repeated_ngrams(std::span<const int> sequence) {
+    const size_t n = size_t(options_.no_repeat_ngram_size);
+    if (n == 0 || sequence.size() + 1 < n) return;
+    const auto tail = sequence.last(n - 1);
+    for (size_t i = 0; i + n <= sequence.size(); ++i)
+        if (std::equal(tail.begin(), tail.end(), sequence.begin() + long(i)))
+            scores_[size_t(sequence[i + n - 1])] = never;
+}
+
+void Sampler::process(std::span<const int> history) {
+    std::vector<int> sequence{start_};
+    sequence.insert(sequence.end(), history.begin(), history.end());
+    if (options_.repetition_penalty != 1.0f)
+        for (const int id : std::set<int>(sequence.begin(), sequence.end())) {
+            if (id < 0 || size_t(id) >= scores_.size()) continue;
+            float& score = scores_[size_t(id)];
+            score = score < 0 ? score * options_.repetition_penalty : score / options_.repetition_penalty;
+        }
+    ban_repeated_ngrams(sequence);
+    if (int(history.size()) < options_.min_new_tokens && stop_ >= 0 && size_t(stop_) < scores_.size())
+        scores_[size_t(stop_)] = never;
+}
+
+// Probabilities of candidates whose scores stand in `probability`.
+static void softmax(std::vector<Candidate>& list) {
+    float top = never;
+    for (const Candidate& c : list) top = std::max(top, c.probability);
+    double total = 0;
+    for (Candidate& c : list) total += c.probability = std::exp(c.probability - top);
+    for (Candidate& c : list) c.probability = float(c.probability / total);
+}
+
+static bool likelier(const Candidate& a, const Candidate& b) {
+    return a.probability != b.probability ? a.probability > b.probability : a.id < b.id;
+}
+
+// Keeps those at least as good as the k-th best; ties with it stay (spec 6.4). The list holds scores.
+static void keep_top_k(std::vector<Candidate>& list, int k) {
+    if (k == 0 || size_t(k) >= list.size()) return;
+    std::vector<Candidate> sorted = list;
+    std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), likelier);
+    const float least = sorted[size_t(k - 1)].probability;
+    std::erase_if(list, [least](const Candidate& c) { return c.probability < least; });
+}
+
+// Drops, from the least likely on, what together has at most 1 - p. The list holds probabilities, sorted.
+static void keep_top_p(std::vector<Candidate>& list, float p) {
+    double tail = 0;
+    while (list.size() > 1 && (tail += list.back().probability) <= 1.0 - double(p)) list.pop_back();
+}
+
+// Locally typical sampling: those whose surprise is nearest to the expected one, until they make up `mass`.
+static void keep_typical(std::vector<Candidate>& list, float mass) {
+    double entropy = 0;
+    for (const Candidate& c : list)
+        if (c.probability > 0) entropy -= double(c.probability) * std::log(double(c.probability));
+    const auto distance = [entropy](const Candidate& c) {
+        return std::abs(-std::log(double(c.probability)) - entropy);
+    };
+    std::stable_sort(list.begin(), list.end(),
+                     [&](const Candidate& a, const Candidate& b) { return distance(a) < distance(b); });
+    double sum = 0;
+    size_t last = 0;
+    for (const Candidate& c : list) last += (sum += c.probability) < double(mass);
+    const double limit = distance(list[std::min(last, list.size() - 1)]);
+    std::erase_if(list, [&](const Candidate& c) { return distance(c) > limit; });
+    std::sort(list.begin(), list.end(), likelier);
+}
+
+std::vector<Candidate> Sampler::distribution(std::span<const float> logits, std::span<const int> history) {
+    scores_.assign(logits.begin(), logits.end());
+    process(history);
+    std::vector<Candidate> list;
+    for (size_t i = 0; i < scores_.size(); ++i)
+        if (scores_[i] > never) list.push_back({int(i), scores_[i] / options_.temperature});
+    if (list.empty()) throw Error("every token is banned", "at least one candidate", "none", "sampler");
+    keep_top_k(list, options_.top_k);
+    softmax(list);
+    std::sort(list.begin(), list.end(), likelier);
+    const auto renormalise = [&list] {
+        double total = 0;
+        for (const Candidate& c : list) total += c.probability;
+        for (Candidate& c : list) c.probability = float(c.probability / total);
+    };
+    if (options_.top_p < 1) keep_top_p(list, options_.top_p), renormalise();
+    if (options_.min_p > 0) {
+        const float least = options_.min_p * list[0].probability;
+        std::erase_if(list, [least](const Candidate& c) { return c.probability < least; });
+        renormalise();
+    }
+    if (options_.typical_p < 1) keep_typical(list, options_.typical_p), renormalise();
+    return list;
+}
+
+int Sampler::next(std::span<const float> logits, std::span<const int> history) {
+    for (const float x : logits)
+        if (std::isnan(x)) throw Error("the model computed a logit that is not a number", "finite weights", "NaN");
+    if (!options_.do_sample) {
+        scores_.assign(logits.begin(), logits.end());
+        process(history);
+        return int(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());  // the first of equals
+    }
+    const std::vector<Candidate> list = distribution(logits, history);
+    double left = uniform_at(options_.seed, history.size());
+    for (const Candidate& c : list)
+        if ((left -= c.probability) < 0) return c.id;
+    return list.back().id;
+}
+
+double uniform_at(uint64_t seed, uint64_t index) {
+    // splitmix64 of two mixed words
+    const auto mix = [](uint64_t x) {
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+        return x ^ (x >> 31);
+    };
+    const uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15u) + (index + 1) * 0x9e3779b97f4a7c15u);
+    return double(bits >> 11) * 0x1p-53;
+}
+
+}  // namespace internvl

@@ -1,0 +1,89 @@
+#include "model/weights.h"
+
+#include <cstring>
+
+#include "base/error.h"
+
+namespace internvl {
+
+WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, std::optional<DType> weights)
+    : ctx_(ctx), checkpoint_(checkpoint), weights_(weights) {
+    // Address space for the worst case (16-bit files packed as fp32, every panel padded); untouched pages cost nothing.
+    int64_t bytes = 0;
+    for (const TensorEntry& e : checkpoint.entries())
+        bytes += 2 * int64_t(e.bytes.size()) +
+                 (e.shape.size() < 2 ? 0 : packed_bytes(DType::f32, 64, int64_t(e.bytes.size()) / e.shape[0]));
+    memory_ = map_memory(size_t(bytes));
+}
+
+const TensorEntry& WeightLoader::entry(const std::string& name) const {
+    const TensorEntry* e = checkpoint_.find(name);
+    if (!e) throw Error("tensor is missing", name, "", checkpoint_.where());
+    if (e->dtype != DType::f32 && e->dtype != DType::bf16 && e->dtype != DType::f16)
+        throw Error("tensor type is not supported", "F32, BF16 or F16", dtype_name(e->dtype), name);
+    return *e;
+}
+
+// The tensor in the mapped file, or a copy where the file does not align its elements.
+Tensor WeightLoader::read(const TensorEntry& e, int64_t rows, int64_t width) const {
+    const View filed(const_cast<std::byte*>(e.bytes.data()), e.dtype, {rows, width});
+    if (reinterpret_cast<uintptr_t>(filed.data) % size_t(size_of(e.dtype)) == 0) return {filed, nullptr};
+    Tensor aligned = make_tensor(e.dtype, {rows, width});
+    std::memcpy(aligned.data, filed.data, e.bytes.size());
+    return aligned;
+}
+
+static int64_t elements(const TensorEntry& e) {
+    return int64_t(e.bytes.size()) / size_of(e.dtype);
+}
+
+Linear WeightLoader::linear(const std::vector<std::string>& weights, const std::vector<std::string>& biases) {
+    std::vector<const TensorEntry*> entries;
+    for (const std::string& name : weights) entries.push_back(&entry(name));
+    DType dtype = weights_.value_or(entries[0]->dtype);
+    for (const TensorEntry* e : entries)
+        if (!weights_ && e->dtype != dtype) dtype = DType::f32;  // blocks of one product share a type
+    Linear layer;
+    for (size_t i = 0; i < entries.size(); ++i) {
+        const TensorEntry& e = *entries[i];
+        Block block;
+        block.name = e.name;
+        block.dtype = dtype;
+        block.out = e.shape[0];
+        block.in = elements(e) / e.shape[0];  // a convolution kernel is flattened
+        block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
+        used_ += (packed_bytes(dtype, block.out, block.in) + 63) / 64 * 64;
+        ctx_.kernels.pack(read(e, block.out, block.in), dtype, block.packed.get(), ctx_.pool);
+        checkpoint_.drop(e);
+        if (!biases[i].empty()) block.bias = vector(biases[i]);
+        layer.in = block.in;
+        layer.out += block.out;
+        layer.blocks.push_back(std::move(block));
+    }
+    return layer;
+}
+
+Tensor WeightLoader::vector(const std::string& name) {
+    const TensorEntry& e = entry(name);
+    Tensor out = make_tensor(DType::f32, {elements(e)});
+    ctx_.kernels.copy(read(e, 1, elements(e)), out.reshape({1, elements(e)}), ctx_.pool);
+    return out;
+}
+
+Norm WeightLoader::norm(const std::string& weight, const std::string& bias, float epsilon) {
+    return {vector(weight), bias.empty() ? Tensor() : vector(bias), epsilon};
+}
+
+Tensor WeightLoader::activations(const std::string& name, int64_t rows, int64_t width) {
+    const TensorEntry& e = entry(name);
+    Tensor out = make_tensor(ctx_.activations, {rows, width});
+    ctx_.kernels.copy(read(e, rows, width), out, ctx_.pool);
+    return out;
+}
+
+Tensor WeightLoader::table(const std::string& name) {
+    const TensorEntry& e = entry(name);
+    return read(e, e.shape[0], e.shape[1]);
+}
+
+}  // namespace internvl

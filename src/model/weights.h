@@ -1,0 +1,39 @@
+#pragma once
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/checkpoint.h"
+#include "ops/ops.h"
+
+namespace internvl {
+
+// Turns tensors of a checkpoint into the forms that the operations want. Each file tensor is read once and its pages
+// are let go, so that memory holds one copy.
+class WeightLoader {
+  public:
+    // `weights`: the type of product weights, or none to keep each as filed.
+    WeightLoader(Context&, Checkpoint&, std::optional<DType> weights);
+
+    // One block per name; biases are looked up as given, "" where there is none.
+    Linear linear(const std::vector<std::string>& weights, const std::vector<std::string>& biases);
+    Norm norm(const std::string& weight, const std::string& bias, float epsilon);
+    Tensor vector(const std::string& name);  // f32, one dimension
+    // Any shape of the file, converted to activations, as [rows, width].
+    Tensor activations(const std::string& name, int64_t rows, int64_t width);
+    // As filed, in place: [rows, width] over the mapped file.
+    Tensor table(const std::string& name);
+
+  private:
+    Tensor read(const TensorEntry&, int64_t rows, int64_t width) const;
+    const TensorEntry& entry(const std::string& name) const;
+
+    Context& ctx_;
+    Checkpoint& checkpoint_;
+    std::optional<DType> weights_;
+    std::shared_ptr<void> memory_;  // of packed weights
+    int64_t used_ = 0;
+};
+
+}  // namespace internvl
