@@ -7,7 +7,8 @@ namespace internvl {
 class Stopwatch {
   public:
     double ms() const {
-        return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+        return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
+            .count();
     }
     double lap() {
         const double passed = ms();

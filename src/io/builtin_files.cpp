@@ -1,0 +1,49 @@
+// The built-in model `demo`: the tiny fixture with random weights, taken in by the assembler from
+// INTERNVL_DEMO_FOLDER.
+#include "io/builtin_files.h"
+
+#define EMBED(symbol, file)                        \
+    __asm__(                                       \
+        ".section .rodata\n"                       \
+        ".balign 64\n"                             \
+        ".global internvl_" #symbol                \
+        "_begin\n"                                 \
+        "internvl_" #symbol                        \
+        "_begin:\n"                                \
+        ".incbin \"" INTERNVL_DEMO_FOLDER "/" file \
+        "\"\n"                                     \
+        ".global internvl_" #symbol                \
+        "_end\n"                                   \
+        "internvl_" #symbol                        \
+        "_end:\n"                                  \
+        ".byte 0\n"                                \
+        ".text\n");                                \
+    extern "C" const std::byte internvl_##symbol##_begin[], internvl_##symbol##_end[];
+
+EMBED(config, "config.json")
+EMBED(weights, "model.safetensors")
+EMBED(vocab, "vocab.json")
+EMBED(merges, "merges.txt")
+EMBED(added, "added_tokens.json")
+EMBED(special, "special_tokens_map.json")
+EMBED(tokenizer, "tokenizer_config.json")
+
+namespace internvl {
+
+#define ROW(symbol, file) \
+    { "demo", file, std::span(internvl_##symbol##_begin, internvl_##symbol##_end) }
+
+std::span<const BuiltinFile> builtin_files() {
+    static const BuiltinFile files[] = {
+        ROW(config, "config.json"),
+        ROW(weights, "model.safetensors"),
+        ROW(vocab, "vocab.json"),
+        ROW(merges, "merges.txt"),
+        ROW(added, "added_tokens.json"),
+        ROW(special, "special_tokens_map.json"),
+        ROW(tokenizer, "tokenizer_config.json"),
+    };
+    return files;
+}
+
+}  // namespace internvl
