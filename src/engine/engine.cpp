@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -99,7 +101,9 @@ Answer Engine::generate(const Generation& g) {
         Tensor logits = prefill(g, cache);
         answer.prefill_ms = watch.lap();
         for (;;) {
-            const int id = sampler.next({logits.as<float>(), size_t(logits.dim[1])}, answer.ids);
+            const std::span<const float> scores(logits.as<float>(), size_t(logits.dim[1]));
+            if (g.on_logits) g.on_logits(scores);
+            const int id = sampler.next(scores, answer.ids);
             answer.ids.push_back(id);
             if (id == stop_token_ && !g.options.ignore_eos) {
                 answer.end = Answer::End::stop;

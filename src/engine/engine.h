@@ -22,6 +22,7 @@ struct Generation {
     Tensor picture_rows;                    // [places, width], absent without pictures
     GenerateOptions options;
     std::function<bool(int id)> on_token;   // false ends the answer; the stop token is not shown
+    std::function<void(std::span<const float>)> on_logits;  // [vocab] before each choice
     int64_t prefill_chunk = 512;            // prompt tokens computed at a time; does not change a bit of the answer
 };
 

@@ -7,12 +7,6 @@
 
 namespace internvl {
 
-static std::string wrapped_picture(int tiles) {
-    std::string text = "<img>";
-    for (int i = 0; i < tiles * tokens_per_tile; ++i) text += "<IMG_CONTEXT>";
-    return text + "</img>";
-}
-
 static constexpr std::string_view marks[] = {"<image>", "<IMAGE_TOKEN>"};
 
 // The next mark in `text` from `from` on: its place and length, or npos.
@@ -38,7 +32,7 @@ static std::vector<Segment> user_turn(const Exchange& turn, int earlier) {
     if (turn.combine && !turn.tiles.empty()) {
         int all = 0;
         for (const int n : turn.tiles) all += n;
-        out.push_back({Kind::control, wrapped_picture(all)});
+        out.push_back({Kind::control, picture_tokens(all, tokens_per_tile)});
         out.push_back({Kind::plain, "\n" + turn.question});
         return out;
     }
@@ -47,7 +41,7 @@ static std::vector<Segment> user_turn(const Exchange& turn, int earlier) {
         for (const int n : turn.tiles) {
             const auto [at, length] = find_mark(turn.question, from);
             out.push_back({Kind::plain, turn.question.substr(from, at - from)});
-            out.push_back({Kind::control, wrapped_picture(n)});
+            out.push_back({Kind::control, picture_tokens(n, tokens_per_tile)});
             from = at + length;
         }
         out.push_back({Kind::plain, turn.question.substr(from)});
@@ -56,7 +50,7 @@ static std::vector<Segment> user_turn(const Exchange& turn, int earlier) {
     const bool numbered = earlier > 0 || turn.tiles.size() > 1;
     for (const int n : turn.tiles) {
         if (numbered) out.push_back({Kind::plain, fmt::format("Image-{}: ", ++earlier)});
-        out.push_back({Kind::control, wrapped_picture(n)});
+        out.push_back({Kind::control, picture_tokens(n, tokens_per_tile)});
         out.push_back({Kind::plain, "\n"});
     }
     out.push_back({Kind::plain, turn.question});

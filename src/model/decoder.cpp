@@ -15,7 +15,8 @@ std::vector<float> rope_frequencies(double theta, int64_t head_dim) {
     return freq;
 }
 
-// Queries, keys and values as views of the joint product: all query heads, then the key heads, then the value heads.
+// Queries, keys and values as views of the joint product: all query heads, then the key heads, then
+// the value heads.
 struct Heads {
     View q;     // [tokens, kv_heads, group, head_dim]
     View k, v;  // [tokens, kv_heads, head_dim]
@@ -41,7 +42,8 @@ static View by_head(const View& x) {
     return y;
 }
 
-Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch, std::span<const CacheView> caches) const {
+Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
+                        std::span<const CacheView> caches) const {
     const RopeTable table = rope_table(ctx, batch.positions, inv_freq);
     watch(ctx, "text/embeddings", x);
     for (size_t n = 0; n < layers.size(); ++n) {

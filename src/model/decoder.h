@@ -6,8 +6,8 @@
 
 namespace internvl {
 
-// Which rows a call computes: tokens of one or several sequences, one sequence after the other. The decoder knows no
-// requests; who is who lies in the cache slots and block tables.
+// Which rows a call computes: tokens of one or several sequences, one sequence after the other. The
+// decoder knows no requests; who is who lies in the cache slots and block tables.
 struct Batch {
     std::vector<int32_t> positions;    // [tokens] for the rotary embedding
     std::vector<int32_t> slots;        // [tokens] where their keys and values go
@@ -33,7 +33,8 @@ struct Decoder {
 
     // rows [tokens, width] (consumed: changed in place), caches: one view per layer
     // -> logits [logit_rows, vocab] in f32, absent when none are wanted.
-    Tensor forward(Context&, const Tensor& rows, const Batch&, std::span<const CacheView> caches) const;
+    Tensor forward(Context&, const Tensor& rows, const Batch&,
+                   std::span<const CacheView> caches) const;
 
     int64_t width() const { return embedding.dim[1]; }
     int64_t vocab() const { return embedding.dim[0]; }

@@ -14,13 +14,15 @@ struct InternVL {
     Vision vision;
     Decoder decoder;
 
-    // Embeddings of `ids` with the rows of pictures in place of <IMG_CONTEXT> tokens (spec 6.2 step 6)
+    // Embeddings of `ids` with the rows of pictures in place of <IMG_CONTEXT> tokens (spec 6.2 step
+    // 6)
     // -> [ids, width]. Throws Error when the number of places is not the number of rows.
-    Tensor embed(Context&, std::span<const int> ids, const View& picture_rows, int context_token) const;
+    Tensor embed(Context&, std::span<const int> ids, const View& picture_rows,
+                 int context_token) const;
 };
 
-// What --dtype means for a checkpoint on this machine (cli.md): the type of activations, and of product weights unless
-// they stay as filed.
+// What --dtype means for a checkpoint on this machine (cli.md): the type of activations, and of
+// product weights unless they stay as filed.
 struct ComputeTypes {
     DType activations = DType::f32;
     std::optional<DType> weights;
@@ -28,8 +30,8 @@ struct ComputeTypes {
 };
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16);
 
-// Reads every tensor; the checkpoint's folder must have been checked (families.h). The embedding table stays in the
-// mapped file: keep the checkpoint as long as the model.
+// Reads every tensor; the checkpoint's folder must have been checked (families.h). The embedding
+// table stays in the mapped file: keep the checkpoint as long as the model.
 InternVL load_model(Context&, Checkpoint&, const ModelConfig&, const ComputeTypes&);
 
 }  // namespace internvl

@@ -6,22 +6,25 @@
 
 namespace internvl {
 
-// [tiles * (1 + patches), width]: for each tile the class row, then its patches, positions added (spec 3.3).
+// [tiles * (1 + patches), width]: for each tile the class row, then its patches, positions added
+// (spec 3.3).
 static Tensor embed(Context& ctx, const Vision& vision, const View& pixels) {
-    const int64_t tiles = pixels.dim[0], count = vision.positions.dim[0], width = vision.patch_embedding.out;
+    const int64_t tiles = pixels.dim[0], count = vision.positions.dim[0],
+                  width = vision.patch_embedding.out;
     const Tensor flat = patches(ctx, pixels, vision.patch);
     Tensor x = ctx.arena.get(ctx.activations, {tiles * (count + 1), width});
     for (int64_t tile = 0; tile < tiles; ++tile) {
         const View rows = x.slice(0, tile * (count + 1), count + 1);
         copy(ctx, vision.first_row, rows.slice(0, 0, 1));
-        linear_into(ctx, flat.slice(0, tile * count, count), vision.patch_embedding, rows.slice(0, 1, count),
-                    {.residual = vision.positions});
+        linear_into(ctx, flat.slice(0, tile * count, count), vision.patch_embedding,
+                    rows.slice(0, 1, count), {.residual = vision.positions});
     }
     return x;
 }
 
 // x [tiles * rows, width], changed in place.
-static void run_layer(Context& ctx, const VisionLayer& layer, int64_t heads, int64_t tiles, const View& x) {
+static void run_layer(Context& ctx, const VisionLayer& layer, int64_t heads, int64_t tiles,
+                      const View& x) {
     const int64_t rows = x.dim[0], width = x.dim[1], head_dim = width / heads;
     {
         const Tensor qkv = linear(ctx, norm(ctx, x, layer.attention_norm), layer.qkv);
@@ -35,7 +38,8 @@ static void run_layer(Context& ctx, const VisionLayer& layer, int64_t heads, int
         const Tensor mixed = attention_dense(ctx, part(0), part(1), part(2), tiles);
         linear_into(ctx, mixed, layer.out, x, {.scale = &layer.attention_scale, .residual = x});
     }
-    const Tensor hidden = linear(ctx, norm(ctx, x, layer.mlp_norm), layer.up, {.activation = Activation::gelu});
+    const Tensor hidden =
+        linear(ctx, norm(ctx, x, layer.mlp_norm), layer.up, {.activation = Activation::gelu});
     linear_into(ctx, hidden, layer.down, x, {.scale = &layer.mlp_scale, .residual = x});
 }
 
@@ -50,7 +54,9 @@ static View patch_grid(const View& x, int64_t tiles, int64_t count) {
 Tensor Vision::forward(Context& ctx, const View& pixels) const {
     const int64_t tiles = pixels.dim[0], count = positions.dim[0];
     const Tensor x = embed(ctx, *this, pixels);
-    const auto tile_rows = [&](const View& v) { return v.reshape({tiles, v.dim[0] / tiles, v.dim[1]}); };
+    const auto tile_rows = [&](const View& v) {
+        return v.reshape({tiles, v.dim[0] / tiles, v.dim[1]});
+    };
     watch(ctx, "vision/embeddings", tile_rows(x));
     for (size_t n = 0; n < layers.size(); ++n) {
         ctx.stop_if_cancelled();

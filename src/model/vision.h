@@ -13,7 +13,8 @@ struct VisionLayer {
     Tensor attention_scale, mlp_scale;  // [width] f32, "layer scale"
 };
 
-// The vision tower and the projector that turns its rows into embeddings of the language model (spec 3, 4).
+// The vision tower and the projector that turns its rows into embeddings of the language model
+// (spec 3, 4).
 struct Vision {
     int64_t heads = 0, patch = 0;
     bool transposed_shuffle = false;  // ps_version v1
@@ -24,7 +25,8 @@ struct Vision {
     Norm projector_norm;
     Linear projector_in, projector_out;
 
-    // pixels [tiles, 3, side, side] -> [tiles * patches/4, embedding width]. Tiles do not see each other (spec 3.5).
+    // pixels [tiles, 3, side, side] -> [tiles * patches/4, embedding width]. Tiles do not see each
+    // other (spec 3.5).
     Tensor forward(Context&, const View& pixels) const;
 
     int64_t rows_per_tile() const { return positions.dim[0] / 4; }

@@ -8,11 +8,14 @@ namespace internvl {
 
 WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, std::optional<DType> weights)
     : ctx_(ctx), checkpoint_(checkpoint), weights_(weights) {
-    // Address space for the worst case (16-bit files packed as fp32, every panel padded); untouched pages cost nothing.
+    // Address space for the worst case (16-bit files packed as fp32, every panel padded); untouched
+    // pages cost nothing.
     int64_t bytes = 0;
     for (const TensorEntry& e : checkpoint.entries())
         bytes += 2 * int64_t(e.bytes.size()) +
-                 (e.shape.size() < 2 ? 0 : packed_bytes(DType::f32, 64, int64_t(e.bytes.size()) / e.shape[0]));
+                 (e.shape.size() < 2
+                      ? 0
+                      : packed_bytes(DType::f32, 64, int64_t(e.bytes.size()) / e.shape[0]));
     memory_ = map_memory(size_t(bytes));
 }
 
@@ -27,7 +30,8 @@ const TensorEntry& WeightLoader::entry(const std::string& name) const {
 // The tensor in the mapped file, or a copy where the file does not align its elements.
 Tensor WeightLoader::read(const TensorEntry& e, int64_t rows, int64_t width) const {
     const View filed(const_cast<std::byte*>(e.bytes.data()), e.dtype, {rows, width});
-    if (reinterpret_cast<uintptr_t>(filed.data) % size_t(size_of(e.dtype)) == 0) return {filed, nullptr};
+    if (reinterpret_cast<uintptr_t>(filed.data) % size_t(size_of(e.dtype)) == 0)
+        return {filed, nullptr};
     Tensor aligned = make_tensor(e.dtype, {rows, width});
     std::memcpy(aligned.data, filed.data, e.bytes.size());
     return aligned;
@@ -37,12 +41,14 @@ static int64_t elements(const TensorEntry& e) {
     return int64_t(e.bytes.size()) / size_of(e.dtype);
 }
 
-Linear WeightLoader::linear(const std::vector<std::string>& weights, const std::vector<std::string>& biases) {
+Linear WeightLoader::linear(const std::vector<std::string>& weights,
+                            const std::vector<std::string>& biases) {
     std::vector<const TensorEntry*> entries;
     for (const std::string& name : weights) entries.push_back(&entry(name));
     DType dtype = weights_.value_or(entries[0]->dtype);
     for (const TensorEntry* e : entries)
-        if (!weights_ && e->dtype != dtype) dtype = DType::f32;  // blocks of one product share a type
+        if (!weights_ && e->dtype != dtype)
+            dtype = DType::f32;  // blocks of one product share a type
     Linear layer;
     for (size_t i = 0; i < entries.size(); ++i) {
         const TensorEntry& e = *entries[i];
@@ -78,6 +84,14 @@ Tensor WeightLoader::activations(const std::string& name, int64_t rows, int64_t 
     const TensorEntry& e = entry(name);
     Tensor out = make_tensor(ctx_.activations, {rows, width});
     ctx_.kernels.copy(read(e, rows, width), out, ctx_.pool);
+    return out;
+}
+
+Tensor WeightLoader::sum(const std::string& a, const std::string& b, int64_t width) {
+    const Tensor x = vector(a), y = vector(b);
+    for (int64_t i = 0; i < width; ++i) x.as<float>()[i] += y.as<float>()[i];
+    Tensor out = make_tensor(ctx_.activations, {1, width});
+    copy(ctx_, x.slice(0, 0, width).reshape({1, width}), out);
     return out;
 }
 

@@ -9,8 +9,8 @@
 
 namespace internvl {
 
-// Turns tensors of a checkpoint into the forms that the operations want. Each file tensor is read once and its pages
-// are let go, so that memory holds one copy.
+// Turns tensors of a checkpoint into the forms that the operations want. Each file tensor is read
+// once and its pages are let go, so that memory holds one copy.
 class WeightLoader {
   public:
     // `weights`: the type of product weights, or none to keep each as filed.
@@ -22,6 +22,8 @@ class WeightLoader {
     Tensor vector(const std::string& name);  // f32, one dimension
     // Any shape of the file, converted to activations, as [rows, width].
     Tensor activations(const std::string& name, int64_t rows, int64_t width);
+    // The sum of two tensors' first rows, as activations: [1, width].
+    Tensor sum(const std::string& a, const std::string& b, int64_t width);
     // As filed, in place: [rows, width] over the mapped file.
     Tensor table(const std::string& name);
 

@@ -27,7 +27,7 @@ struct Linear {
 struct Epilogue {
     Activation activation = Activation::none;
     const Tensor* scale = nullptr;  // [out] f32
-    View residual;                  // [rows, out]; may be the output
+    View residual = {};             // [rows, out]; may be the output
 };
 
 // x [rows, in] -> [rows, out] of the activation type.

@@ -1,0 +1,19 @@
+#pragma once
+// What stands behind the public classes of internvl/internvl.h.
+
+#include "engine/session.h"
+#include "internvl/internvl.h"
+
+namespace internvl {
+
+struct Photo::Data {
+    int width, height;
+    Tiles tiles;
+};
+
+struct Model::Data {
+    Data(const ModelFolder& folder, const LoadOptions& options) : engine(folder, options) {}
+    Engine engine;
+};
+
+}  // namespace internvl

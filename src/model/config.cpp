@@ -1,0 +1,201 @@
+#include "model/config.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace internvl {
+
+using nlohmann::json;
+
+namespace {
+
+// One object of the file, with the names of its fields for messages.
+class Fields {
+  public:
+    Fields(const json& object, std::string prefix, const std::string& where)
+        : object_(object), prefix_(std::move(prefix)), where_(where) {
+        if (!object.is_object()) fail("", "an object");
+    }
+
+    Fields section(const char* name) const {
+        const json* value = get(name);
+        if (!value) fail(name, "a section of this name", "none");
+        return {*value, prefix_ + name + ".", where_};
+    }
+    bool has(const char* name) const { return get(name) != nullptr; }
+
+    // A whole number in [low, high].
+    int64_t count(const char* name, int64_t low, int64_t high,
+                  std::optional<int64_t> fallback = {}) const {
+        const json* value = get(name);
+        if (!value && fallback) return *fallback;
+        const std::string range = fmt::format("a whole number from {} to {}", low, high);
+        if (!value) fail(name, range, "nothing");
+        if (!value->is_number_integer() || value->get<int64_t>() < low ||
+            value->get<int64_t>() > high)
+            fail(name, range);
+        return value->get<int64_t>();
+    }
+    double number(const char* name, double low, double high,
+                  std::optional<double> fallback = {}) const {
+        const json* value = get(name);
+        if (!value && fallback) return *fallback;
+        if (!value || !value->is_number() ||
+            !(value->get<double>() >= low && value->get<double>() <= high))
+            fail(name, fmt::format("a number from {} to {}", low, high),
+                 value ? value->dump() : "nothing");
+        return value->get<double>();
+    }
+    bool flag(const char* name, bool fallback) const {
+        const json* value = get(name);
+        if (value && !value->is_boolean()) fail(name, "true or false");
+        return value ? value->get<bool>() : fallback;
+    }
+    std::string text(const char* name, const std::string& fallback) const {
+        const json* value = get(name);
+        if (value && !value->is_string()) fail(name, "a string");
+        return value ? value->get<std::string>() : fallback;
+    }
+    std::optional<int> token(const char* name) const {
+        const json* value = get(name);
+        if (!value) return std::nullopt;
+        return int(count(name, 0, 1 << 24));
+    }
+    // "architectures": the first one.
+    std::string architecture() const {
+        const json* value = get("architectures");
+        return value && value->is_array() && !value->empty() && (*value)[0].is_string()
+                   ? (*value)[0].get<std::string>()
+                   : "";
+    }
+
+    // The field may be absent or null, else it must have the one value that is understood.
+    void only(const char* name, const json& understood) const {
+        if (const json* value = get(name); value && *value != understood)
+            fail(name, understood.dump());
+    }
+    void absent(const char* name) const {
+        if (has(name)) fail(name, "no such field, this version does not support it");
+    }
+    [[noreturn]] void fail(const std::string& name, const std::string& expected,
+                           std::string found = {}) const {
+        if (found.empty() && object_.is_object() && object_.contains(name))
+            found = object_[name].dump().substr(0, 80);
+        throw Error(fmt::format("configuration field {}{} is not usable", prefix_, name), expected,
+                    found, where_);
+    }
+
+  private:
+    const json* get(const char* name) const {  // null counts as absent
+        const auto found = object_.find(name);
+        return found == object_.end() || found->is_null() ? nullptr : &*found;
+    }
+
+    const json& object_;
+    std::string prefix_;
+    const std::string& where_;
+};
+
+// Bounds that no member of the family comes near; what lies beyond cannot overflow sizes.
+constexpr int64_t widest = 1 << 18, deepest = 1024, most_tokens = 1 << 24;
+
+VisionConfig parse_vision(const Fields& f, const std::optional<int64_t>& forced_size) {
+    VisionConfig v;
+    v.hidden = f.count("hidden_size", 16, widest);
+    v.layers = f.count("num_hidden_layers", 1, deepest);
+    v.heads = f.count("num_attention_heads", 1, widest);
+    v.intermediate = f.count("intermediate_size", 16, widest);
+    v.image_size = f.count("image_size", 28, 4096);
+    v.patch = f.count("patch_size", 1, 512);
+    v.epsilon = float(f.number("layer_norm_eps", 0, 1, 1e-6));
+    v.qkv_bias = f.flag("qkv_bias", true);
+    f.only("hidden_act", "gelu");
+    f.only("num_channels", 3);
+    f.only("norm_type", "layer_norm");
+    f.only("qk_normalization", false);
+    if (v.hidden % v.heads != 0 || v.hidden / v.heads % 16 != 0)
+        f.fail("num_attention_heads", fmt::format("heads of a multiple of 16 out of {}", v.hidden));
+    if (v.hidden % 2 != 0 || v.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
+    if (v.image_size % v.patch != 0 || v.image_size / v.patch % 2 != 0)
+        f.fail("patch_size", fmt::format("an even number of patches out of {}", v.image_size));
+    if (forced_size && *forced_size != v.image_size)
+        f.fail("image_size", fmt::format("{}, as force_image_size (positions are not interpolated)",
+                                         *forced_size));
+    return v;
+}
+
+TextConfig parse_text(const Fields& f) {
+    TextConfig t;
+    t.architecture = f.architecture();
+    t.hidden = f.count("hidden_size", 16, widest);
+    t.layers = f.count("num_hidden_layers", 1, deepest);
+    t.heads = f.count("num_attention_heads", 1, widest);
+    t.kv_heads = f.count("num_key_value_heads", 1, widest, t.heads);
+    t.intermediate = f.count("intermediate_size", 2, widest);
+    t.vocab = f.count("vocab_size", 1, most_tokens);
+    t.max_positions = f.count("max_position_embeddings", 1, most_tokens);
+    t.epsilon = float(f.number("rms_norm_eps", 0, 1, 1e-6));
+    t.rope_theta = f.number("rope_theta", 1, 1e12, 1e4);
+    t.bos_token = f.token("bos_token_id");
+    t.eos_token = f.token("eos_token_id");
+    t.pad_token = f.token("pad_token_id");
+    f.only("hidden_act", "silu");
+    f.only("use_sliding_window", false);
+    f.absent("rope_scaling");
+    f.absent("quantization_config");
+    if (t.hidden % t.heads != 0)
+        f.fail("num_attention_heads", fmt::format("a divisor of {}", t.hidden));
+    t.head_dim = f.count("head_dim", 16, widest, t.hidden / t.heads);
+    if (t.head_dim % 16 != 0) f.fail("num_attention_heads", "heads of a multiple of 16 wide");
+    if (t.heads % t.kv_heads != 0)
+        f.fail("num_key_value_heads", fmt::format("a divisor of {}", t.heads));
+    if (t.hidden % 2 != 0 || t.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
+    return t;
+}
+
+DType parse_type(const Fields& f) {
+    const std::string name = f.text("torch_dtype", "bfloat16");
+    if (name == "bfloat16") return DType::bf16;
+    if (name == "float16") return DType::f16;
+    if (name == "float32") return DType::f32;
+    f.fail("torch_dtype", "bfloat16, float16 or float32");
+}
+
+}  // namespace
+
+ModelConfig parse_config(const std::string& text, const std::string& where) {
+    const json root = parse_json(text, where);
+    const Fields f(root, "", where);
+    const std::string type = f.text("model_type", "");
+    if (type != "internvl_chat" || !f.has("vision_config") || !f.has("llm_config"))
+        throw Error("this is not an InternVL2 model",
+                    "model_type internvl_chat with vision_config and llm_config",
+                    type.empty() ? f.architecture() : type, where);
+    ModelConfig c;
+    std::optional<int64_t> forced;
+    if (f.has("force_image_size")) forced = f.count("force_image_size", 28, 4096);
+    c.vision = parse_vision(f.section("vision_config"), forced);
+    c.text = parse_text(f.section("llm_config"));
+    c.template_name = f.text("template", "");
+    if (f.has("system_message")) c.system_message = f.text("system_message", "");
+    c.dtype = parse_type(f);
+    const int64_t select = f.count("select_layer", -c.vision.layers - 1, c.vision.layers, -1);
+    c.vision_layers = select < 0 ? c.vision.layers + 1 + select : select;
+    const std::string shuffle = f.text("ps_version", "v1");
+    if (shuffle != "v1" && shuffle != "v2") f.fail("ps_version", "v1 or v2");
+    c.transposed_shuffle = shuffle == "v1";
+    if (f.number("downsample_ratio", 0, 1, 0.5) != 0.5) f.fail("downsample_ratio", "0.5");
+    for (const char* lora : {"use_backbone_lora", "use_llm_lora"})
+        if (f.count(lora, 0, 1 << 16, 0) != 0)
+            f.fail(lora, "0: merge the adapter into the weights first");
+    f.absent("quantization_config");
+    c.min_tiles = f.count("min_dynamic_patch", 1, 1024, 1);
+    c.max_tiles = f.count("max_dynamic_patch", 1, 1024, 12);
+    c.use_thumbnail = f.flag("use_thumbnail", true);
+    c.dynamic_tiles = f.flag("dynamic_image_size", true);
+    return c;
+}
+
+}  // namespace internvl

@@ -1,0 +1,48 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "tensor/dtype.h"
+
+namespace internvl {
+
+// Numbers of the vision tower (spec 3.1).
+struct VisionConfig {
+    int64_t hidden = 0, layers = 0, heads = 0, intermediate = 0;
+    int64_t image_size = 448, patch = 14;
+    float epsilon = 1e-6f;
+    bool qkv_bias = true;
+    int64_t patches() const { return (image_size / patch) * (image_size / patch); }
+};
+
+// Numbers of the language model (spec 5.0).
+struct TextConfig {
+    std::string architecture;  // "Qwen2ForCausalLM"
+    int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0;
+    int64_t vocab = 0, max_positions = 0;
+    float epsilon = 1e-6f;
+    double rope_theta = 1e4;
+    std::optional<int> bos_token, eos_token, pad_token;
+};
+
+// config.json of a released folder (spec 0.2).
+struct ModelConfig {
+    VisionConfig vision;
+    TextConfig text;
+    std::string template_name;
+    std::optional<std::string> system_message;
+    DType dtype = DType::bf16;  // of the weights
+    int64_t vision_layers = 0;  // run up to the selected one (spec 3.6)
+    bool transposed_shuffle = false;
+    int64_t min_tiles = 1, max_tiles = 12;
+    bool use_thumbnail = true, dynamic_tiles = true;
+
+    int64_t projector_width() const { return 4 * vision.hidden; }
+};
+
+// Reads config.json. Fields that change the result and are not understood are refused by name,
+// others are ignored; numbers that cannot be are refused too. Throws Error.
+ModelConfig parse_config(const std::string& json, const std::string& where);
+
+}  // namespace internvl
