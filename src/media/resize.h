@@ -1,0 +1,18 @@
+#pragma once
+#include <cstdint>
+
+#include "base/parallel.h"
+#include "media/image.h"
+
+namespace internvl {
+
+// Pillow's Image.resize((width, height), BICUBIC) on 8-bit RGB, equal in every bit (spec 1.5).
+// Throws Error unless both sizes are between 1 and 131,072.
+Image resize_bicubic(const Image& image, int width, int height, ThreadPool* pool = nullptr);
+
+// The same pixels cut into tiles of tile_width x tile_height, which must divide width and height:
+// `out` is [tiles, tile_height, tile_width, 3], tiles row by row.
+void resize_bicubic_tiled(const Image& image, int width, int height, int tile_width,
+                          int tile_height, uint8_t* out, ThreadPool* pool = nullptr);
+
+}  // namespace internvl

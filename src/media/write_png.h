@@ -1,0 +1,11 @@
+#pragma once
+#include <string>
+
+#include "media/image.h"
+
+namespace internvl {
+
+// Writes an 8-bit RGB PNG. Throws Error when the file cannot be written.
+void write_png(const Image& image, const std::string& path);
+
+}  // namespace internvl
