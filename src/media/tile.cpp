@@ -5,7 +5,6 @@
 #include <cassert>
 
 #include "base/error.h"
-#include "media/resize.h"
 
 namespace internvl {
 namespace {
@@ -68,10 +67,10 @@ Tiles cut_tiles(const Image& image, const TileOptions& options, ThreadPool* pool
     const size_t side = size_t(tiles.side), tile_bytes = side * side * 3;
     tiles.rgb.resize(tile_bytes * size_t(tiles.count));
     resize_bicubic_tiled(image, tiles.grid.columns * options.side, tiles.grid.rows * options.side,
-                         options.side, options.side, tiles.rgb.data(), pool);
+                         options.side, options.side, tiles.rgb.data(), pool, options.order);
     if (thumbnail)
         resize_bicubic_tiled(image, options.side, options.side, options.side, options.side,
-                             &tiles.rgb[tile_bytes * size_t(cells)], pool);
+                             &tiles.rgb[tile_bytes * size_t(cells)], pool, options.order);
     return tiles;
 }
 

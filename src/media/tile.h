@@ -4,6 +4,7 @@
 
 #include "base/parallel.h"
 #include "media/image.h"
+#include "media/resize.h"
 
 namespace internvl {
 
@@ -12,6 +13,7 @@ struct TileOptions {
     bool thumbnail = true;          // add the whole picture when there is more than one tile
     bool tiling = true;             // false: one tile whatever the shape
     int side = 448;                 // pixels
+    PassOrder order = PassOrder::pillow_13;
 };
 
 struct Grid {

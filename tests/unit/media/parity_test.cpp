@@ -46,13 +46,14 @@ TEST(Parity, EveryPictureAsInPillowOrListed) {
     std::set<std::string> differing;
     const auto expected = read_json(folder + "expected_pil.json").at("files");
     ASSERT_GT(expected.size(), 300u);
+    const std::set<std::string> listed = listed_differences();
     for (const auto& [name, pillow] : expected.items()) {
         const std::string found = difference(folder + name, pillow);
         if (found.empty()) continue;
         differing.insert(name);
-        if (!listed_differences().contains(name)) ADD_FAILURE() << name << ": " << found;
+        if (!listed.contains(name)) ADD_FAILURE() << name << ": " << found;
     }
-    EXPECT_EQ(differing, listed_differences()) << "docs/image_parity.md is stale";
+    EXPECT_EQ(differing, listed) << "docs/image_parity.md is stale";
 }
 
 TEST(Parity, ExifOrientationAsInPillow) {
@@ -72,6 +73,7 @@ TEST(Parity, ExifOrientationAsInPillow) {
     EXPECT_GE(turned, 9);
 }
 
+// Made with Pillow 9.4.
 TEST(Parity, CardExamples) {
     const std::string folder = shared_folder + "card_examples/";
     if (!std::filesystem::exists(folder + "expected_tiles.json"))
@@ -86,7 +88,8 @@ TEST(Parity, CardExamples) {
         for (const auto& [plan, at] : picture.at("plans").items()) {
             SCOPED_TRACE(plan);
             const int max_num = std::stoi(plan.substr(plan.find('=') + 1));
-            const Tiles tiles = cut_tiles(image, {.max_num = max_num}, &pool);
+            const Tiles tiles =
+                cut_tiles(image, {.max_num = max_num, .order = PassOrder::horizontal_first}, &pool);
             EXPECT_EQ(nlohmann::json({tiles.grid.columns, tiles.grid.rows}), at.at("grid"));
             ASSERT_EQ(tiles.count, at.at("n_tiles"));
             const size_t tile = tiles.rgb.size() / size_t(tiles.count);

@@ -40,7 +40,7 @@ TEST(Grids, OrderOfTheReferenceSpelledOut) {
     EXPECT_EQ(as_json(candidate_grids(12, 12)), "[[1,12],[6,2],[12,1],[3,4],[4,3],[2,6]]");
 }
 
-// Spec, Appendix A.2.
+// Spec, Appendix A.2: made by Pillow 9.4, where the order of the passes was fixed.
 struct Row {
     int width, height;
     Grid grid;
@@ -77,7 +77,8 @@ TEST(Tiles, EqualTheReference) {
     ThreadPool pool(2);
     for (const Row& row : rows) {
         SCOPED_TRACE(testing::Message() << row.width << "x" << row.height);
-        const Tiles tiles = cut_tiles(synthetic_image(row.width, row.height), {}, &pool);
+        const Tiles tiles = cut_tiles(synthetic_image(row.width, row.height),
+                                      {.order = PassOrder::horizontal_first}, &pool);
         EXPECT_EQ(tiles.grid, row.grid);
         EXPECT_EQ(tiles.count, row.count);
         EXPECT_EQ(tiles.side, 448);
