@@ -34,8 +34,9 @@ static std::string system_of(const Model& model, const ChatOptions& options) {
 }
 
 Chat::Chat(const Model& model, const ChatOptions& options)
-    : data_(new Data{model, options,
-                     Session(model.data().engine, system_of(model, options), options.compat_reference)}) {}
+    : data_(new Data{
+          model, options,
+          Session(model.data().engine, system_of(model, options), options.compat_reference)}) {}
 
 void Chat::reset() {
     data_->session.reset();
@@ -45,12 +46,14 @@ static const char* reason(Answer::End end) {
     return end == Answer::End::stop ? "stop" : end == Answer::End::length ? "length" : "cancelled";
 }
 
-Result Chat::ask(const std::string& question, const std::vector<Photo>& photos, const GenerateOptions& options,
+Result Chat::ask(const std::string& question, const std::vector<Photo>& photos,
+                 const GenerateOptions& options,
                  const std::function<bool(std::string_view)>& on_text) {
     data_->model.data().engine.cancel = false;
     std::vector<Picture> pictures;
     for (const Photo& photo : photos) pictures.push_back({photo.data().tiles, {}});
-    Reply reply = data_->session.ask(question, std::move(pictures), options, data_->options.combine, on_text);
+    Reply reply =
+        data_->session.ask(question, std::move(pictures), options, data_->options.combine, on_text);
     Result result;
     result.text = std::move(reply.text);
     result.finish_reason = reason(reply.end);

@@ -9,6 +9,7 @@ namespace internvl {
 struct Photo::Data {
     int width, height;
     Tiles tiles;
+    double decode_ms, tile_ms;
 };
 
 struct Model::Data {

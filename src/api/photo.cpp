@@ -3,49 +3,57 @@
 #include <cstring>
 
 #include "api/data.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "io/mapped_file.h"
 #include "media/decode.h"
 
 namespace internvl {
 
-static std::shared_ptr<const Photo::Data> cut(const Image& image, const ImageOptions& options) {
+static std::shared_ptr<const Photo::Data> cut(const Image& image, const ImageOptions& options,
+                                              double decode_ms) {
+    const Stopwatch watch;
     TileOptions tiling;
     tiling.min_num = options.min_num;
     tiling.max_num = options.max_num;
     tiling.thumbnail = options.thumbnail;
     tiling.tiling = options.tiling;
-    return std::make_shared<Photo::Data>(Photo::Data{image.width, image.height, cut_tiles(image, tiling)});
+    Tiles tiles = cut_tiles(image, tiling);
+    return std::make_shared<Photo::Data>(
+        Photo::Data{image.width, image.height, std::move(tiles), decode_ms, watch.ms()});
 }
 
-static Image decode_as_asked(std::span<const uint8_t> bytes, const ImageOptions& options, const std::string& where) {
+static std::shared_ptr<const Photo::Data> decode_and_cut(std::span<const std::byte> file,
+                                                         const ImageOptions& options,
+                                                         const std::string& where) {
+    const Stopwatch watch;
+    const std::span bytes(reinterpret_cast<const uint8_t*>(file.data()), file.size());
     Image image = decode_image(bytes, {}, where);
-    return options.exif_rotate ? oriented(std::move(image), exif_orientation(bytes)) : image;
+    if (options.exif_rotate) image = oriented(std::move(image), exif_orientation(bytes));
+    return cut(image, options, watch.ms());
 }
 
 Photo Photo::open(const std::string& path, const ImageOptions& options) {
-    const MappedFile file = MappedFile::open(path);
-    const std::span bytes(reinterpret_cast<const uint8_t*>(file.bytes().data()), file.bytes().size());
     Photo photo;
-    photo.data_ = cut(decode_as_asked(bytes, options, path), options);
+    photo.data_ = decode_and_cut(MappedFile::open(path).bytes(), options, path);
     return photo;
 }
 
 Photo Photo::decode(std::span<const std::byte> file, const ImageOptions& options) {
-    const std::span bytes(reinterpret_cast<const uint8_t*>(file.data()), file.size());
     Photo photo;
-    photo.data_ = cut(decode_as_asked(bytes, options, "picture in memory"), options);
+    photo.data_ = decode_and_cut(file, options, "picture in memory");
     return photo;
 }
 
-Photo Photo::from_rgb(std::span<const std::byte> rgb, int width, int height, const ImageOptions& options) {
+Photo Photo::from_rgb(std::span<const std::byte> rgb, int width, int height,
+                      const ImageOptions& options) {
     if (width <= 0 || height <= 0 || rgb.size() != size_t(width) * size_t(height) * 3)
-        throw Error("the picture has the wrong number of bytes", fmt::format("{} x {} x 3", width, height),
-                    fmt::format("{}", rgb.size()));
+        throw Error("the picture has the wrong number of bytes",
+                    fmt::format("{} x {} x 3", width, height), fmt::format("{}", rgb.size()));
     Image image{width, height, std::vector<uint8_t>(rgb.size())};
     std::memcpy(image.rgb.data(), rgb.data(), rgb.size());
     Photo photo;
-    photo.data_ = cut(image, options);
+    photo.data_ = cut(image, options, 0);
     return photo;
 }
 

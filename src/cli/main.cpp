@@ -1,1 +1,93 @@
-int main() { return 0; }
+#include <csignal>
+#include <cstdio>
+#include <new>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/common.h"
+#include "cli/version.h"
+
+namespace internvl::cli {
+
+const std::vector<Verb> verbs = {
+    {"chat", "Talk about pictures and text", declare_chat},
+    {"tiles", "What the model would see of a picture: grid, tiles, tokens", declare_tiles},
+    {"tokenize", "Text to token ids and back", declare_tokenize},
+    {"inspect", "What a model folder holds, and what is wrong with it", declare_inspect},
+    {"trace", "Write every stage of one forward pass to a safetensors file", declare_trace},
+    {"verify", "Compare every stage with what another implementation wrote", declare_verify},
+    {"bench", "Measure every stage against this machine's own peaks", declare_bench},
+    {"synth", "Write a checkpoint with random weights at real sizes", declare_synth},
+};
+
+static std::string version_text() {
+    return fmt::format("internvl {} ({}), {}\n{}, kernels {}, {} threads", version, commit,
+                       compiler, cpu_description(), isa_name(selected_isa()), usable_cores());
+}
+
+static int fail(const std::string& message, int status) {
+    std::fprintf(stderr, "internvl: error: %s\n", message.c_str());
+    return status;
+}
+
+// CLI11's word for a usage mistake, on one line.
+static int usage_mistake(CLI::App& app, const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    std::string text = e.what();
+    for (char& c : text)
+        if (c == '\n') c = ' ';
+    return fail(text + "; see internvl --help", 2);
+}
+
+static int run(int argc, char** argv) {
+    CLI::App app("internvl: InternVL2 vision-language models, natively");
+    app.set_version_flag("--version", version_text);
+    app.require_subcommand(1);
+    app.fallthrough(false);
+    std::string level = "warning";
+    std::vector<Run> runs;
+    std::vector<CLI::App*> commands;
+    for (const Verb& verb : verbs) {
+        CLI::App* command = app.add_subcommand(verb.name, verb.summary);
+        command->add_option("--log-level", level, "debug, info, warning, error or off")
+            ->group("Output");
+        command
+            ->add_flag_callback(
+                "--verbose", [&level] { level = "info"; }, "Same as --log-level info")
+            ->group("Output");
+        commands.push_back(command);
+        runs.push_back(verb.declare(*command));
+    }
+    try {
+        app.parse(argc, argv);
+        set_log_level(parse_log_level(level));
+        for (size_t i = 0; i < commands.size(); ++i)
+            if (commands[i]->parsed()) return runs[i]();
+    } catch (const CLI::ParseError& e) {
+        return usage_mistake(app, e);
+    } catch (const UsageError& e) {
+        return fail(e.what(), 2);
+    }
+    return 2;
+}
+
+}  // namespace internvl::cli
+
+int main(int argc, char** argv) {
+    using namespace internvl::cli;
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGXFSZ,
+                SIG_IGN);  // a limit on file sizes is an error of the write, as a full disk
+    try {
+        return run(argc, argv);
+    } catch (const BrokenPipe&) {
+        return 0;
+    } catch (const internvl::Error& e) {
+        return interrupted() ? 130 : fail(e.what(), 1);
+    } catch (const std::bad_alloc&) {
+        return fail("out of memory", 1);
+    } catch (const std::exception& e) {
+        return fail(e.what(), 1);
+    }
+}

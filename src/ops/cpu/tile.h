@@ -34,4 +34,8 @@ using TileKernel = void (*)(int rows, const TileArgs&);
 // bf16 x bf16 by the pair instruction of AVX512-BF16; null where the compiler has no such target.
 extern const TileKernel tile_bf16_pairs;
 
+// For measuring the peak: pair products from registers alone, started from memory[0..11]; returns
+// the operations done.
+double multiply_pairs(int64_t rounds, float* memory);
+
 }  // namespace internvl

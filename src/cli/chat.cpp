@@ -1,0 +1,205 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "api/data.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/common.h"
+#include "cli/interactive.h"
+
+namespace internvl::cli {
+
+namespace {
+
+struct ChatFlags {
+    ModelOptions model;
+    GenerationFlags generation;
+    PictureFlags picture;
+    CompatFlag compat;
+    std::vector<std::string> images, videos;
+    std::optional<std::string> prompt;
+    std::string rounds, system;
+    bool combine = false, json = false, quiet = false;
+};
+
+// One question with what it needs.
+struct Round {
+    std::string question;
+    std::vector<Photo> photos;
+};
+
+// What a whole run consists of: the questions in order, and how the conversation is set up.
+struct Play {
+    ChatOptions chat;
+    std::vector<Round> rounds;
+};
+
+void refuse_video(bool asked) {
+    if (asked) throw UsageError("video is not in this version", "pictures (-i)");
+}
+
+Photo open_photo(const std::string& file, const ImageOptions& options) {
+    if (file.find("://") != file.npos)
+        throw UsageError("pictures from the network are not in this version", "a file", file);
+    return Photo::open(file, options);
+}
+
+Play play_of_prompt(const ChatFlags& flags, const std::string& prompt) {
+    Play play;
+    play.rounds.push_back({prompt, {}});
+    for (const std::string& file : flags.images)
+        play.rounds[0].photos.push_back(open_photo(file, flags.picture.resolved()));
+    return play;
+}
+
+// --rounds FILE (cli.md): pictures belong to the first question.
+Play play_of_file(const ChatFlags& flags) {
+    const nlohmann::json file = parse_json(read_input(flags.rounds), flags.rounds);
+    const auto questions = file.find("questions");
+    if (!file.is_object() || questions == file.end() || !questions->is_array() ||
+        questions->empty())
+        throw Error("malformed dialogue", "an object with a list of questions", "", flags.rounds);
+    refuse_video(file.contains("video") && !file["video"].is_null());
+    Play play;
+    for (const auto& q : *questions) {
+        if (!q.is_string())
+            throw Error("malformed dialogue", "questions that are strings", q.dump(), flags.rounds);
+        play.rounds.push_back({q.get<std::string>(), {}});
+    }
+    for (const auto& image : file.value("images", nlohmann::json::array())) {
+        if (!image.is_object() || !image.contains("file") || !image["file"].is_string())
+            throw Error("malformed dialogue", "images with a file each", image.dump(),
+                        flags.rounds);
+        ImageOptions options = flags.picture.resolved();
+        if (image.contains("max_num") && image["max_num"].is_number_integer())
+            options.max_num = image["max_num"];
+        play.rounds[0].photos.push_back(
+            open_photo(path_beside(flags.rounds, image["file"]), options));
+    }
+    if (file.contains("combine") && file["combine"].is_boolean())
+        play.chat.combine = file["combine"];
+    if (file.contains("system") && file["system"].is_string()) play.chat.system = file["system"];
+    return play;
+}
+
+nlohmann::ordered_json to_json(const Result& r, const Round& round, const Model& model) {
+    double decode_ms = 0, tile_ms = 0;
+    nlohmann::ordered_json images = nlohmann::ordered_json::array();
+    for (const Photo& p : round.photos) {
+        images.push_back({{"grid", {p.grid().first, p.grid().second}},
+                          {"tiles", p.tiles()},
+                          {"tokens", 256 * p.tiles()}});
+        decode_ms += p.data().decode_ms;
+        tile_ms += p.data().tile_ms;
+    }
+    const double media_ms = decode_ms + tile_ms;
+    const double decode = r.per_token_ms * double(r.ids.empty() ? 0 : r.ids.size() - 1);
+    return {{"prompt", r.prompt},
+            {"prompt_ids", r.prompt_ids},
+            {"ids", r.ids},
+            {"text", r.text},
+            {"finish_reason", r.finish_reason},
+            {"images", images},
+            {"usage",
+             {{"prompt_tokens", r.prompt_ids.size()},
+              {"completion_tokens", r.ids.size()},
+              {"image_tokens", r.image_tokens}}},
+            {"timings_ms",
+             {{"load", model.load_ms()},
+              {"decode_media", decode_ms},
+              {"tile", tile_ms},
+              {"vision", r.vision_ms},
+              {"prefill", r.prefill_ms},
+              {"first_token", media_ms + r.first_token_ms},
+              {"per_token", r.per_token_ms},
+              {"total", media_ms + r.first_token_ms + decode}}}};
+}
+
+bool write_piece(std::string_view text) {
+    return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+           std::fflush(stdout) == 0;
+}
+
+void report(const Result& r) {
+    std::fprintf(
+        stderr,
+        "%zu + %zu tokens: first after %.0f ms (vision %.0f, prefill %.0f), then %.1f tokens/s\n",
+        r.prompt_ids.size(), r.ids.size(), r.first_token_ms, r.vision_ms, r.prefill_ms,
+        r.per_token_ms > 0 ? 1000 / r.per_token_ms : 0.0);
+}
+
+int run_play(const ChatFlags& flags, Model& model, const Play& play) {
+    ChatOptions options = play.chat;
+    options.compat_reference = flags.compat.reference();
+    options.combine |= flags.combine;
+    if (!flags.system.empty()) options.system = flags.system;
+    const GenerateOptions generate = flags.generation.resolved(options.compat_reference);
+    Chat chat(model, options);
+    for (const Round& round : play.rounds) {
+        Result result;
+        if (flags.json) {
+            result = chat.ask(round.question, round.photos, generate);
+            if (!interrupted()) print_line(to_json(result, round, model).dump());
+        } else {
+            result = chat.ask(round.question, round.photos, generate, write_piece);
+            print_line("");
+            if (!flags.quiet) report(result);
+        }
+        if (interrupted()) return 130;
+    }
+    return 0;
+}
+
+int chat(const ChatFlags& flags) {
+    flags.model.check();
+    refuse_video(!flags.videos.empty());
+    flags.generation.resolved(flags.compat.reference());  // refuse before the model is loaded
+    const bool interactive = !flags.prompt && flags.rounds.empty() && isatty(STDIN_FILENO);
+    Play play;
+    if (!flags.rounds.empty())
+        play = play_of_file(flags);
+    else if (!interactive)
+        play = play_of_prompt(flags, flags.prompt
+                                         ? (*flags.prompt == "-" ? read_input("-") : *flags.prompt)
+                                         : read_input("-"));
+    Model model(flags.model.model, flags.model.load);
+    stop_on_interrupt(&model);
+    if (!interactive) return run_play(flags, model, play);
+    InteractiveOptions options;
+    options.chat.combine = flags.combine;
+    options.chat.system = flags.system;
+    options.generate = flags.generation.resolved(false);
+    options.image = flags.picture.resolved();
+    options.images = flags.images;
+    return talk(model, options);
+}
+
+}  // namespace
+
+Run declare_chat(CLI::App& app) {
+    auto flags = std::make_shared<ChatFlags>();
+    flags->model.declare(app, true);
+    app.add_option("-i,--image", flags->images, "A picture (repeatable)")
+        ->type_name("FILE")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_option("-v,--video", flags->videos, "A video (not in this version)")
+        ->type_name("FILE")
+        ->expected(1);
+    app.add_option("-p,--prompt", flags->prompt,
+                   "The question, - for stdin; without it on a terminal: a conversation");
+    app.add_option("--rounds", flags->rounds, "Play a whole dialogue from a JSON file")
+        ->type_name("FILE");
+    app.add_option("--system", flags->system, "System message instead of the model's own");
+    app.add_flag("--combine", flags->combine, "All pictures under one <image>");
+    app.add_flag("--json", flags->json, "One JSON object per answer");
+    app.add_flag("--quiet", flags->quiet, "No timings on stderr");
+    flags->picture.declare(app);
+    flags->generation.declare(app);
+    flags->compat.declare(app);
+    return [flags] { return chat(*flags); };
+}
+
+}  // namespace internvl::cli

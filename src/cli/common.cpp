@@ -1,0 +1,149 @@
+#include "cli/common.h"
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+
+#include "base/error.h"
+#include "io/mapped_file.h"
+
+namespace internvl::cli {
+
+void ModelOptions::declare(CLI::App& app, bool loads_weights) {
+    app.add_option(
+           "model", model,
+           "A folder in the released layout, a repository id in the Hugging Face cache, or demo "
+           "(default: $INTERNVL_MODEL)")
+        ->type_name("MODEL");
+    if (!loads_weights) return;
+    app.add_option("--threads", load.threads, "Threads (default: the cores this process may use)")
+        ->check(CLI::Range(1, 4096));
+    app.add_option("--dtype", load.dtype, "auto, bf16, fp16 or fp32")->capture_default_str();
+    app.add_option("--quant", quant, "none (int8 and int4 are not in this version)")
+        ->capture_default_str();
+    app.add_option("--device", device, "auto or cpu (cuda is not in this version)")
+        ->capture_default_str();
+}
+
+void ModelOptions::check() const {
+    if (quant != "none") throw UsageError("--quant is not in this version", "none", quant);
+    if (device != "auto" && device != "cpu")
+        throw UsageError("--device is not in this version", "auto or cpu", device);
+}
+
+void GenerationFlags::declare(CLI::App& app) {
+    const char* group = "Generation";
+    const auto option = [&](const char* name, auto& value, const char* text) {
+        app.add_option(name, value, text)->group(group);
+    };
+    option("--max-new-tokens", max_new_tokens, "Longest answer in tokens (default 1024)");
+    option("--min-new-tokens", options.min_new_tokens, "No end before that many tokens");
+    app.add_flag("--do-sample", options.do_sample,
+                 "Draw tokens; alone: temperature 1, top-k 50, top-p 1")
+        ->group(group);
+    app.add_flag("--greedy", greedy, "Take the likeliest token (default)")->group(group);
+    option("--temperature", options.temperature, "Divides the logits");
+    option("--top-k", options.top_k, "Draw from the k likeliest; 0 = all");
+    option("--top-p", options.top_p, "Draw from the likeliest that make up p");
+    option("--min-p", options.min_p, "Draw from those at least p times as likely as the likeliest");
+    option("--typical-p", options.typical_p, "Draw from the locally typical that make up p");
+    option("--repetition-penalty", options.repetition_penalty,
+           "Above 1: says less twice (sees the answer only)");
+    option("--no-repeat-ngram-size", options.no_repeat_ngram_size, "No n-gram twice; 0 = off");
+    option("--num-beams", num_beams, "1 (beam search is not in this version)");
+    option("--length-penalty", length_penalty, "For beam search");
+    option("--seed", options.seed, "The same seed draws the same answer");
+    app.add_option("--stop", options.stop, "The answer ends before this text (repeatable)")
+        ->group(group)
+        ->expected(1);
+    app.get_option("--stop")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    app.add_flag("--ignore-eos", options.ignore_eos, "Go on past the end token")->group(group);
+}
+
+GenerateOptions GenerationFlags::resolved(bool reference) const {
+    if (greedy && options.do_sample)
+        throw UsageError("--greedy and --do-sample exclude each other");
+    if (num_beams != 1)
+        throw UsageError("beam search is not in this version", "--num-beams 1",
+                         std::to_string(num_beams));
+    GenerateOptions o = options;
+    o.max_new_tokens = max_new_tokens.value_or(reference ? 19 : o.max_new_tokens);
+    return o;
+}
+
+void PictureFlags::declare(CLI::App& app) {
+    const char* group = "Pictures";
+    app.add_option("--max-num", options.max_num, "Most tiles of a picture, thumbnail not counted")
+        ->group(group)
+        ->capture_default_str();
+    app.add_option("--min-num", options.min_num, "Fewest tiles of a picture")
+        ->group(group)
+        ->capture_default_str();
+    app.add_flag("--no-thumbnail", no_thumbnail, "No extra tile of the whole picture")
+        ->group(group);
+    app.add_flag("--no-tiling", no_tiling, "One tile, the whole picture")->group(group);
+    app.add_flag("--exif-rotate", options.exif_rotate,
+                 "Turn photos as their EXIF says (the reference does not)")
+        ->group(group);
+}
+
+ImageOptions PictureFlags::resolved() const {
+    ImageOptions o = options;
+    o.thumbnail = !no_thumbnail;
+    o.tiling = !no_tiling;
+    return o;
+}
+
+void CompatFlag::declare(CLI::App& app, const char* fallback) {
+    compat = fallback;
+    app.add_option("--compat", compat,
+                   "reference: exactly as the original Python code, conveniences off");
+}
+
+bool CompatFlag::reference() const {
+    if (!compat.empty() && compat != "reference" && compat != "none")
+        throw UsageError("unknown --compat", "reference or none", compat);
+    return compat == "reference";
+}
+
+std::string read_input(const std::string& file) {
+    if (file != "-") return read_file(file);
+    return {std::istreambuf_iterator<char>(std::cin), {}};
+}
+
+void print_line(const std::string& text) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() ||
+        std::fputc('\n', stdout) == EOF || std::fflush(stdout) != 0)
+        throw BrokenPipe();
+}
+
+std::string path_beside(const std::string& file, const std::string& name) {
+    return (std::filesystem::path(file).parent_path() / name).string();
+}
+
+// A signal handler can reach nothing but globals.
+static volatile std::sig_atomic_t interrupt_seen = 0;
+static Model* model_to_stop = nullptr;
+
+static void on_interrupt(int) {
+    if (interrupt_seen > 1) std::_Exit(130);  // asked three times: leave at once
+    interrupt_seen = interrupt_seen + 1;
+    if (model_to_stop) model_to_stop->cancel();
+}
+
+void stop_on_interrupt(Model* model) {
+    model_to_stop = model;
+    std::signal(SIGINT, on_interrupt);
+}
+
+bool interrupted() {
+    return interrupt_seen != 0;
+}
+
+void clear_interrupt() {
+    interrupt_seen = 0;
+}
+
+}  // namespace internvl::cli

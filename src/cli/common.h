@@ -1,0 +1,82 @@
+#pragma once
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "internvl/internvl.h"
+
+namespace internvl::cli {
+
+// A verb adds its options to a sub-command and hands back what to run once they are parsed.
+using Run = std::function<int()>;
+struct Verb {
+    const char* name;
+    const char* summary;
+    Run (*declare)(CLI::App&);
+};
+extern const std::vector<Verb> verbs;
+
+Run declare_chat(CLI::App&);
+Run declare_tiles(CLI::App&);
+Run declare_tokenize(CLI::App&);
+Run declare_inspect(CLI::App&);
+Run declare_trace(CLI::App&);
+Run declare_verify(CLI::App&);
+Run declare_bench(CLI::App&);
+Run declare_synth(CLI::App&);
+
+// Options that several verbs share, each declared once.
+struct ModelOptions {
+    std::string model;
+    LoadOptions load;
+    std::string quant = "none", device = "auto";
+
+    void declare(CLI::App&, bool loads_weights);
+    void check() const;  // refuses by name what this version cannot do
+};
+
+struct GenerationFlags {
+    GenerateOptions options;
+    bool greedy = false;
+    int num_beams = 1;
+    double length_penalty = 1;
+    std::optional<int> max_new_tokens;
+
+    void declare(CLI::App&);
+    // `reference`: an absent --max-new-tokens means the reference's 20-token default (spec 6.4).
+    GenerateOptions resolved(bool reference) const;
+};
+
+struct PictureFlags {
+    ImageOptions options;
+    bool no_thumbnail = false, no_tiling = false;
+
+    void declare(CLI::App&);
+    ImageOptions resolved() const;
+};
+
+// --compat reference
+struct CompatFlag {
+    std::string compat;
+    void declare(CLI::App&, const char* fallback = "");
+    bool reference() const;
+};
+
+std::string read_input(const std::string& file);  // a file, or stdin for "-"
+void print_line(const std::string& text);         // to stdout; throws BrokenPipe when nobody reads
+std::string path_beside(const std::string& file,
+                        const std::string& name);  // `name` relative to where `file` lies
+
+// The reader of our output went away: leave quietly.
+struct BrokenPipe {};
+
+// Set by Ctrl-C; the model that is to be stopped, if any, hears of it too.
+void stop_on_interrupt(Model* model);
+bool interrupted();
+void clear_interrupt();
+
+}  // namespace internvl::cli

@@ -1,0 +1,155 @@
+#include <memory>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/common.h"
+#include "io/hub.h"
+#include "model/families.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace internvl::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t usual_context = 8192;  // what the family was trained for (spec 5.0)
+
+// What was found, and what was wrong: each check adds its line instead of ending the report.
+struct Report {
+    Json json = {
+        {"family", nullptr},        {"parameters", nullptr},         {"dtype", nullptr},
+        {"template", nullptr},      {"special_ids", Json::object()}, {"context", nullptr},
+        {"memory", Json::object()}, {"files", Json::object()},       {"problems", Json::array()}};
+
+    template <class F>
+    void part(F f) {
+        try {
+            f();
+        } catch (const Error& e) {
+            json["problems"].push_back(e.what());
+        }
+    }
+};
+
+const char* config_dtype(DType dtype) {
+    return dtype == DType::bf16 ? "bf16" : dtype == DType::f16 ? "fp16" : "fp32";
+}
+
+// Bytes of weights by type, and of keys and values for a usual conversation.
+Json memory_needs(const ModelConfig& c, int64_t parameters) {
+    const int64_t cached = 2 * c.text.layers * c.text.kv_heads * c.text.head_dim;
+    const int64_t context = std::min(usual_context, c.text.max_positions);
+    return {
+        {"weights", {{"bf16", 2 * parameters}, {"fp16", 2 * parameters}, {"fp32", 4 * parameters}}},
+        {"kv_per_token", {{"bf16", 2 * cached}, {"fp32", 4 * cached}}},
+        {fmt::format("kv_{}_tokens", context),
+         {{"bf16", 2 * cached * context}, {"fp32", 4 * cached * context}}}};
+}
+
+void report_config(Report& report, const ModelFolder& folder, std::optional<ModelConfig>& config) {
+    const auto text = folder.read("config.json");
+    if (!text) throw Error("no model here", "a folder with config.json", "none", folder.where());
+    config = parse_config(*text, folder.where() + "/config.json");
+    report.json["family"] = config->text.architecture;
+    report.json["dtype"] = config_dtype(config->dtype);
+    report.json["template"] = config->template_name;
+    report.json["context"] = config->text.max_positions;
+    const ParameterCount n = count_parameters(*config);
+    report.json["parameters"] = {{"vision", n.vision},
+                                 {"projector", n.projector},
+                                 {"language", n.language},
+                                 {"total", n.total}};
+    report.json["memory"] = memory_needs(*config, n.total);
+    find_template(config->template_name);
+}
+
+void report_tokenizer(Report& report, const ModelFolder& folder,
+                      const std::optional<ModelConfig>& config) {
+    const Tokenizer t =
+        Tokenizer::load([&](const std::string& name) { return folder.read(name); }, folder.where());
+    for (const AddedToken& token : t.added_tokens())
+        report.json["special_ids"][token.text] = token.id;
+    if (config && t.size() > config->text.vocab)
+        throw Error("the tokenizer has more ids than the model has rows",
+                    std::to_string(config->text.vocab), std::to_string(t.size()), folder.where());
+}
+
+void report_weights(Report& report, const ModelFolder& folder,
+                    const std::optional<ModelConfig>& config) {
+    const std::vector<std::string> files = folder.list();
+    const bool any = std::ranges::any_of(files, [](const std::string& f) {
+        return f.ends_with(".safetensors") || f.ends_with(".bin");
+    });
+    if (!any) return;  // a folder with configuration and tokenizer only is fine for looking at
+    const Checkpoint checkpoint(folder);
+    report.json["files"] = {{"weights", checkpoint.files()},
+                            {"tensors", checkpoint.entries().size()},
+                            {"bytes", checkpoint.total_bytes()},
+                            {"hole_bytes", checkpoint.hole_bytes()}};
+    if (config) check_tensors(checkpoint, *config);
+}
+
+std::string size_text(int64_t bytes) {
+    return bytes >= (1 << 30) ? fmt::format("{:.2f} GiB", double(bytes) / (1 << 30))
+                              : fmt::format("{:.1f} MiB", double(bytes) / (1 << 20));
+}
+
+void print_report(const std::string& where, const Json& j) {
+    const auto line = [](const char* name, const std::string& text) {
+        print_line(fmt::format("{:<12}{}", name, text));
+    };
+    line("folder", where);
+    if (!j["family"].is_null()) {
+        line("family",
+             j["family"].get<std::string>() + ", template " + j["template"].get<std::string>());
+        const Json& p = j["parameters"];
+        line("parameters",
+             fmt::format("{} = vision {} + projector {} + language {}", p["total"].get<int64_t>(),
+                         p["vision"].get<int64_t>(), p["projector"].get<int64_t>(),
+                         p["language"].get<int64_t>()));
+        line("type", j["dtype"].get<std::string>());
+        line("context", fmt::format("{} positions", j["context"].get<int64_t>()));
+        for (const auto& [name, types] : j["memory"].items())
+            for (const auto& [type, bytes] : types.items())
+                if (type != "fp16")
+                    line("memory",
+                         fmt::format("{:<18}{:<6}{}", name, type, size_text(bytes.get<int64_t>())));
+    }
+    for (const auto& [token, id] : j["special_ids"].items())
+        line("token", fmt::format("{:<18}{}", token, id.get<int>()));
+    if (j["files"].contains("bytes"))
+        line("weights",
+             fmt::format("{} tensors in {} files, {}, {} bytes of holes",
+                         j["files"]["tensors"].get<int64_t>(), j["files"]["weights"].size(),
+                         size_text(j["files"]["bytes"].get<int64_t>()),
+                         j["files"]["hole_bytes"].get<int64_t>()));
+    for (const auto& problem : j["problems"]) line("PROBLEM", problem.get<std::string>());
+}
+
+int inspect(const ModelOptions& options, bool json) {
+    const ModelFolder folder = resolve_model(options.model);
+    Report report;
+    std::optional<ModelConfig> config;
+    report.part([&] { report_config(report, folder, config); });
+    report.part([&] { report_tokenizer(report, folder, config); });
+    report.part([&] { report_weights(report, folder, config); });
+    if (json)
+        print_line(report.json.dump());
+    else
+        print_report(folder.where(), report.json);
+    return report.json["problems"].empty() ? 0 : 1;
+}
+
+}  // namespace
+
+Run declare_inspect(CLI::App& app) {
+    auto options = std::make_shared<ModelOptions>();
+    auto json = std::make_shared<bool>(false);
+    options->declare(app, false);
+    app.add_flag("--json", *json, "One JSON object");
+    return [options, json] { return inspect(*options, *json); };
+}
+
+}  // namespace internvl::cli
