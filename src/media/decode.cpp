@@ -101,8 +101,10 @@ const Format* recognise(std::string_view text) {
     for (const Format& format : formats)
         if (text.size() > format.at && text.substr(format.at).starts_with(format.magic))
             return &format;
-    const bool numbered = text.size() > 2 && text[0] == 'P' && (strchr("123456f", text[1]));
-    return numbered && strchr(" \t\n\v\f\r", text[2]) ? &pnm : nullptr;
+    const bool is_pnm = text.size() > 2 && text[0] == 'P' &&
+                        "123456f"sv.find(text[1]) != std::string_view::npos &&
+                        " \t\n\v\f\r"sv.find(text[2]) != std::string_view::npos;
+    return is_pnm ? &pnm : nullptr;
 }
 
 constexpr const char* readable = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO";

@@ -13,8 +13,21 @@ namespace {
 using Palette = std::array<std::array<uint8_t, 3>, 256>;
 using Gif = std::unique_ptr<GifFileType, int (*)(GifFileType*)>;
 
+struct Source {
+    std::span<const uint8_t> rest;
+    bool ended = false;
+};
+
+// Past the end one zero byte follows: the block terminator, which Pillow does not insist on and
+// giflib does. Anything else that is missing stays missing.
 int read_bytes(GifFileType* gif, GifByteType* out, int count) {
-    auto& rest = *static_cast<std::span<const uint8_t>*>(gif->UserData);
+    Source& source = *static_cast<Source*>(gif->UserData);
+    auto& rest = source.rest;
+    if (rest.empty() && count == 1 && !source.ended) {
+        source.ended = true;
+        *out = 0;
+        return 1;
+    }
     const size_t got = std::min(rest.size(), size_t(count));
     std::memcpy(out, rest.data(), got);
     rest = rest.subspan(got);
@@ -65,8 +78,8 @@ int find_picture(const Encoded& file, GifFileType* gif) {
 // transparent colour, or colour 0 (Pillow).
 Image decode_gif(const Encoded& file) {
     int error = 0;
-    std::span<const uint8_t> rest = file.bytes;
-    const Gif owner(DGifOpen(&rest, read_bytes, &error),
+    Source source{file.bytes};
+    const Gif owner(DGifOpen(&source, read_bytes, &error),
                     [](GifFileType* gif) { return DGifCloseFile(gif, nullptr); });
     GifFileType* gif = owner.get();
     if (!gif) fail(file, error);

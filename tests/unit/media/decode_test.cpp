@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "media/write_png.h"
 #include "support.h"
 
 namespace internvl {
@@ -50,6 +51,7 @@ Bytes bmp_header(uint32_t width, uint32_t height, int bits) {
 
 TEST(Decode, SaysWhatItCannotRead) {
     EXPECT_TRUE(has(refusal({}), "0 bytes"));
+    EXPECT_TRUE(has(refusal({'P', 0, ' ', '1', ' ', '1', ' '}), "50 00 20"));
     EXPECT_TRUE(has(refusal({'h', 'e', 'l', 'l', 'o'}), "68 65 6c 6c 6f"));
     EXPECT_TRUE(has(refusal({'%', 'P', 'D', 'F', '-'}), "found PDF (test)"));
     EXPECT_TRUE(has(refusal({0, 0, 0, 28, 'f', 't', 'y', 'p', 'a', 'v', 'i', 'f'}), "AVIF"));
@@ -138,6 +140,17 @@ TEST(Decode, PortableMaps) {
     EXPECT_THROW(decode("P2 1 1 255 256"), Error);
     EXPECT_THROW(decode("P2 1 1 0 0"), Error);
     EXPECT_THROW(decode("P2 1"), Error);
+}
+
+TEST(WritePng, IsReadBackUnchanged) {
+    const Image image = synthetic_image(37, 23);
+    const std::string path = testing::TempDir() + "/written.png";
+    write_png(image, path);
+    const Image back = load_image(path);
+    EXPECT_EQ(back.width, 37);
+    EXPECT_EQ(back.height, 23);
+    EXPECT_EQ(back.rgb, image.rgb);
+    EXPECT_TRUE(has(error_of([&] { write_png(image, "/no/such/folder/x.png"); }), "/no/such"));
 }
 
 TEST(Exif, OrientationOfTheGoldenPicture) {

@@ -40,6 +40,17 @@ TEST(Grids, OrderOfTheReferenceSpelledOut) {
     EXPECT_EQ(as_json(candidate_grids(12, 12)), "[[1,12],[6,2],[12,1],[3,4],[4,3],[2,6]]");
 }
 
+// CPython 3.11's lists for every 1 <= min <= max <= 64, one after the other.
+TEST(Grids, OrderForEveryRange) {
+    Sha256 digest;
+    for (int max = 1; max <= 64; ++max)
+        for (int min = 1; min <= max; ++min) {
+            const std::string text = as_json(candidate_grids(min, max));
+            digest.update(text.data(), text.size());
+        }
+    EXPECT_EQ(digest.hex(), "803833514c9f70339097f9010523487bfaac225a16f98611cf65aec7ae8a9cf0");
+}
+
 // Spec, Appendix A.2: made by Pillow 9.4, where the order of the passes was fixed.
 struct Row {
     int width, height;
