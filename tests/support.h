@@ -46,8 +46,10 @@ inline std::vector<nlohmann::json> read_json_lines(const std::string& path) {
 inline std::vector<int> expand_ids(const nlohmann::json& ids) {
     std::vector<int> all;
     for (const auto& id : ids) {
-        if (id.is_array()) all.insert(all.end(), id[1].get<size_t>(), id[0].get<int>());
-        else all.push_back(id.get<int>());
+        if (id.is_array())
+            all.insert(all.end(), id[1].get<size_t>(), id[0].get<int>());
+        else
+            all.push_back(id.get<int>());
     }
     return all;
 }
@@ -56,7 +58,8 @@ inline std::vector<int> expand_ids(const nlohmann::json& ids) {
 class TemporaryFolder {
   public:
     TemporaryFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "internvl-test-XXXXXX").string();
+        std::string name =
+            (std::filesystem::temp_directory_path() / "internvl-test-XXXXXX").string();
         path_ = mkdtemp(name.data());
     }
     ~TemporaryFolder() { std::filesystem::remove_all(path_); }

@@ -9,12 +9,13 @@
 
 namespace internvl {
 
-// The text of an answer while its tokens arrive: whole characters only, and nothing that may turn out to be the start
-// of a stop text.
+// The text of an answer while its tokens arrive: whole characters only, and nothing that may turn
+// out to be the start of a stop text.
 class AnswerText {
   public:
     // An empty stop text is ignored.
-    AnswerText(const Tokenizer&, std::span<const std::string> stops, std::function<bool(std::string_view)> on_text);
+    AnswerText(const Tokenizer&, std::span<const std::string> stops,
+               std::function<bool(std::string_view)> on_text);
 
     bool push(int id);  // false: the answer is over, by a stop text or because on_text said so
     void finish();      // no more tokens

@@ -11,14 +11,16 @@
 
 namespace internvl {
 
-// Tiles that pass through the vision tower together: enough rows to keep the products busy, few enough for memory.
+// Tiles that pass through the vision tower together: enough rows to keep the products busy, few
+// enough for memory.
 static constexpr int tiles_at_once = 2;
 
 Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     : pool_(std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : usable_cores())),
       arena_(std::make_unique<Arena>()),
       context_{cpu_kernels(), *pool_, *arena_, DType::f32},
-      tokenizer_(Tokenizer::load([&](const std::string& name) { return folder.read(name); }, folder.where())) {
+      tokenizer_(Tokenizer::load([&](const std::string& name) { return folder.read(name); },
+                                 folder.where())) {
     const Stopwatch watch;
     const auto json = folder.read("config.json");
     if (!json) throw Error("no model here", "a folder with config.json", "none", folder.where());
@@ -28,7 +30,8 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     stop_token_ = tokenizer_.find(template_->stop).value_or(-1);
     context_token_ = tokenizer_.find("<IMG_CONTEXT>").value_or(-1);
     if (stop_token_ < 0 || context_token_ < 0)
-        throw Error("the tokenizer lacks a token that the model needs", template_->stop + " and <IMG_CONTEXT>",
+        throw Error("the tokenizer lacks a token that the model needs",
+                    template_->stop + " and <IMG_CONTEXT>",
                     stop_token_ < 0 ? "no " + template_->stop : "no <IMG_CONTEXT>", folder.where());
     checkpoint_ = std::make_unique<Checkpoint>(folder);
     check_tensors(*checkpoint_, config);
@@ -46,8 +49,10 @@ Tensor Engine::encode(Context& ctx, const Tiles& tiles, int at_once) {
     for (int first = 0; first < tiles.count; first += at_once) {
         const int count = std::min(at_once, tiles.count - first);
         const Tensor pixels = ctx.arena.get(ctx.activations, {count, 3, side, side});
-        if (ctx.activations == DType::f32) normalise(tiles, first, count, pixels.as<float>(), &ctx.pool);
-        else normalise(tiles, first, count, pixels.as<uint16_t>(), &ctx.pool);
+        if (ctx.activations == DType::f32)
+            normalise(tiles, first, count, pixels.as<float>(), &ctx.pool);
+        else
+            normalise(tiles, first, count, pixels.as<uint16_t>(), &ctx.pool);
         copy(ctx, vision.forward(ctx, pixels), all.slice(0, first * rows, count * rows));
     }
     return all;
@@ -58,7 +63,8 @@ Tensor Engine::encode(const Tiles& tiles) {
 }
 
 // Tokens [position, position + count) of a sequence that lies in a cache of its own.
-static Batch batch_of(int64_t position, int64_t count, const KvCache& cache, std::vector<int> logit_rows) {
+static Batch batch_of(int64_t position, int64_t count, const KvCache& cache,
+                      std::vector<int> logit_rows) {
     Batch batch;
     batch.positions.resize(size_t(count));
     std::iota(batch.positions.begin(), batch.positions.end(), int32_t(position));
@@ -79,9 +85,10 @@ Tensor Engine::prefill(const Generation& g, KvCache& cache) {
     for (int64_t first = 0;; first += g.prefill_chunk) {
         const int64_t count = std::min(g.prefill_chunk, total - first);
         const bool last = first + count == total;
-        const Batch batch = batch_of(first, count, cache, last ? std::vector<int>{int(count - 1)} : std::vector<int>{});
-        Tensor logits = model_.decoder.forward(context_, {rows.slice(0, first, count), rows.owner}, batch,
-                                               cache.layers());
+        const Batch batch = batch_of(first, count, cache,
+                                     last ? std::vector<int>{int(count - 1)} : std::vector<int>{});
+        Tensor logits = model_.decoder.forward(context_, {rows.slice(0, first, count), rows.owner},
+                                               batch, cache.layers());
         if (last) return logits;
     }
 }
@@ -116,7 +123,8 @@ Answer Engine::generate(const Generation& g) {
             const int64_t made = int64_t(answer.ids.size());
             if (made >= room) break;
             const Tensor row = gather_rows(context_, model_.decoder.embedding, {&id, 1});
-            logits = model_.decoder.forward(context_, row, batch_of(prompt + made - 1, 1, cache, {0}), cache.layers());
+            logits = model_.decoder.forward(
+                context_, row, batch_of(prompt + made - 1, 1, cache, {0}), cache.layers());
         }
     } catch (const Cancelled&) {
         answer.end = Answer::End::cancelled;

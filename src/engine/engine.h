@@ -18,12 +18,13 @@ namespace internvl {
 
 // An answer in the making: what to compute, and who hears of it.
 struct Generation {
-    std::vector<int> prompt;                // ids
-    Tensor picture_rows;                    // [places, width], absent without pictures
+    std::vector<int> prompt;  // ids
+    Tensor picture_rows;      // [places, width], absent without pictures
     GenerateOptions options;
-    std::function<bool(int id)> on_token;   // false ends the answer; the stop token is not shown
+    std::function<bool(int id)> on_token;  // false ends the answer; the stop token is not shown
     std::function<void(std::span<const float>)> on_logits;  // [vocab] before each choice
-    int64_t prefill_chunk = 512;            // prompt tokens computed at a time; does not change a bit of the answer
+    int64_t prefill_chunk =
+        512;  // prompt tokens computed at a time; does not change a bit of the answer
 };
 
 struct Answer {
@@ -39,9 +40,11 @@ class Engine {
 
     // Rows of all tiles, [tiles*256, width]; a few tiles at a time bound the memory.
     Tensor encode(const Tiles&);
-    // Prefill, then one token after the other. Throws Error when the prompt does not fit the model's positions.
+    // Prefill, then one token after the other. Throws Error when the prompt does not fit the
+    // model's positions.
     Answer generate(const Generation&);
-    // One pass over a whole prompt that shows every stage to `watch`; logits of all rows, or of the last one only.
+    // One pass over a whole prompt that shows every stage to `watch`; logits of all rows, or of the
+    // last one only.
     void trace(std::span<const int> prompt, const Tiles* tiles, bool last_logits,
                const std::function<void(const std::string&, const View&)>& watch);
 

@@ -13,7 +13,8 @@ KvCache::KvCache(int64_t layers, int64_t heads, int64_t head_dim, DType dtype, i
     view.heads = heads;
     view.head_dim = head_dim;
     view.blocks = blocks;
-    const int64_t half = blocks * view.block_stride() * size_of(dtype);  // the keys, or the values, of one layer
+    const int64_t half =
+        blocks * view.block_stride() * size_of(dtype);  // the keys, or the values, of one layer
     memory_ = map_memory(size_t(2 * half * layers));
     for (int64_t n = 0; n < layers; ++n) {
         view.keys = static_cast<char*>(memory_.get()) + 2 * n * half;

@@ -6,7 +6,8 @@
 
 namespace internvl {
 
-// Keys and values of one sequence, in blocks of 16 tokens for every layer. Memory is touched as tokens come.
+// Keys and values of one sequence, in blocks of 16 tokens for every layer. Memory is touched as
+// tokens come.
 class KvCache {
   public:
     KvCache(int64_t layers, int64_t heads, int64_t head_dim, DType dtype, int64_t max_tokens);

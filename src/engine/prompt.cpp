@@ -19,13 +19,14 @@ static std::pair<size_t, size_t> find_mark(std::string_view text, size_t from) {
 
 static size_t count_marks(std::string_view text) {
     size_t count = 0;
-    for (auto [at, length] = find_mark(text, 0); at != text.npos; std::tie(at, length) = find_mark(text, at + length))
+    for (auto [at, length] = find_mark(text, 0); at != text.npos;
+         std::tie(at, length) = find_mark(text, at + length))
         ++count;
     return count;
 }
 
-// The user's turn as pieces: his words are plain, pictures are control tokens. `earlier` pictures came before in the
-// conversation (api.md 2.3, `auto` and `combined`).
+// The user's turn as pieces: his words are plain, pictures are control tokens. `earlier` pictures
+// came before in the conversation (api.md 2.3, `auto` and `combined`).
 static std::vector<Segment> user_turn(const Exchange& turn, int earlier) {
     using Kind = Segment::Kind;
     std::vector<Segment> out;
@@ -63,7 +64,8 @@ Prompt build_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat, const 
     std::vector<Segment> segments;
     const auto message = [&](const std::string& role, std::vector<Segment> body) {
         segments.push_back({Kind::control, role});
-        const bool empty = std::all_of(body.begin(), body.end(), [](const Segment& s) { return s.text.empty(); });
+        const bool empty =
+            std::all_of(body.begin(), body.end(), [](const Segment& s) { return s.text.empty(); });
         if (empty) return;  // the reference writes no separator after an empty message (spec 6.1)
         for (Segment& s : body) segments.push_back(std::move(s));
         segments.push_back({Kind::control, chat.separator});
@@ -83,8 +85,9 @@ Prompt build_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat, const 
     return prompt;
 }
 
-Prompt build_reference_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat, const std::string& system,
-                              std::span<const Turn> turns, std::span<const int> tiles) {
+Prompt build_reference_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat,
+                              const std::string& system, std::span<const Turn> turns,
+                              std::span<const int> tiles) {
     Prompt prompt;
     prompt.text = expand_images(render(chat, system, turns), tiles, tokens_per_tile);
     prompt.ids = tokenizer.encode(prompt.text);

@@ -11,13 +11,15 @@ namespace internvl {
 
 constexpr int tokens_per_tile = 256;
 
-// A prompt as the model reads it. The prompt builder is the only place that knows how many tokens a picture takes.
+// A prompt as the model reads it. The prompt builder is the only place that knows how many tokens a
+// picture takes.
 struct Prompt {
     std::string text;  // with every <IMG_CONTEXT> written out
     std::vector<int> ids;
 };
 
-// A question of the user, with the tiles of each of its pictures in order, and the answer once there is one.
+// A question of the user, with the tiles of each of its pictures in order, and the answer once
+// there is one.
 struct Exchange {
     std::string question;
     std::vector<int> tiles;
@@ -25,13 +27,15 @@ struct Exchange {
     std::optional<std::string> answer;
 };
 
-// The engine's own way: pictures are put where api.md 2.3 `auto` says, and control strings that a user typed stay
-// ordinary characters.
-Prompt build_prompt(const Tokenizer&, const ChatTemplate&, const std::string& system, std::span<const Exchange>);
+// The engine's own way: pictures are put where api.md 2.3 `auto` says, and control strings that a
+// user typed stay ordinary characters.
+Prompt build_prompt(const Tokenizer&, const ChatTemplate&, const std::string& system,
+                    std::span<const Exchange>);
 
-// The reference's chat() (spec 6.2): questions are its own strings, <image> marks are replaced in order anywhere in the
-// rendered string by entries of `tiles`, control strings act as control tokens.
-Prompt build_reference_prompt(const Tokenizer&, const ChatTemplate&, const std::string& system, std::span<const Turn>,
-                              std::span<const int> tiles);
+// The reference's chat() (spec 6.2): questions are its own strings, <image> marks are replaced in
+// order anywhere in the rendered string by entries of `tiles`, control strings act as control
+// tokens.
+Prompt build_reference_prompt(const Tokenizer&, const ChatTemplate&, const std::string& system,
+                              std::span<const Turn>, std::span<const int> tiles);
 
 }  // namespace internvl

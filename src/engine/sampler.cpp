@@ -14,20 +14,26 @@ namespace internvl {
 static constexpr float never = -std::numeric_limits<float>::infinity();
 
 static void check(bool good, const char* name, const char* expected, double found) {
-    if (!good) throw UsageError(fmt::format("{} is out of range", name), expected, fmt::format("{}", found));
+    if (!good)
+        throw UsageError(fmt::format("{} is out of range", name), expected,
+                         fmt::format("{}", found));
 }
 
 Sampler::Sampler(const GenerateOptions& options, int start, int stop)
     : options_(options), start_(start), stop_(stop) {
     check(options.max_new_tokens >= 1, "max-new-tokens", "at least 1", options.max_new_tokens);
     check(options.min_new_tokens >= 0, "min-new-tokens", "at least 0", options.min_new_tokens);
-    check(options.no_repeat_ngram_size >= 0, "no-repeat-ngram-size", "at least 0", options.no_repeat_ngram_size);
-    check(options.repetition_penalty > 0, "repetition-penalty", "above 0", options.repetition_penalty);
-    check(options.temperature > 0 || !options.do_sample, "temperature", "above 0", options.temperature);
+    check(options.no_repeat_ngram_size >= 0, "no-repeat-ngram-size", "at least 0",
+          options.no_repeat_ngram_size);
+    check(options.repetition_penalty > 0, "repetition-penalty", "above 0",
+          options.repetition_penalty);
+    check(options.temperature > 0 || !options.do_sample, "temperature", "above 0",
+          options.temperature);
     check(options.top_k >= 0, "top-k", "at least 0", options.top_k);
     check(options.top_p > 0 && options.top_p <= 1, "top-p", "above 0 and at most 1", options.top_p);
     check(options.min_p >= 0 && options.min_p <= 1, "min-p", "between 0 and 1", options.min_p);
-    check(options.typical_p > 0 && options.typical_p <= 1, "typical-p", "above 0 and at most 1", options.typical_p);
+    check(options.typical_p > 0 && options.typical_p <= 1, "typical-p", "above 0 and at most 1",
+          options.typical_p);
 }
 
 // Bans what would complete an n-gram that the sequence already holds.
@@ -47,10 +53,12 @@ void Sampler::process(std::span<const int> history) {
         for (const int id : std::set<int>(sequence.begin(), sequence.end())) {
             if (id < 0 || size_t(id) >= scores_.size()) continue;
             float& score = scores_[size_t(id)];
-            score = score < 0 ? score * options_.repetition_penalty : score / options_.repetition_penalty;
+            score = score < 0 ? score * options_.repetition_penalty
+                              : score / options_.repetition_penalty;
         }
     ban_repeated_ngrams(sequence);
-    if (int(history.size()) < options_.min_new_tokens && stop_ >= 0 && size_t(stop_) < scores_.size())
+    if (int(history.size()) < options_.min_new_tokens && stop_ >= 0 &&
+        size_t(stop_) < scores_.size())
         scores_[size_t(stop_)] = never;
 }
 
@@ -67,7 +75,8 @@ static bool likelier(const Candidate& a, const Candidate& b) {
     return a.probability != b.probability ? a.probability > b.probability : a.id < b.id;
 }
 
-// Keeps those at least as good as the k-th best; ties with it stay (spec 6.4). The list holds scores.
+// Keeps those at least as good as the k-th best; ties with it stay (spec 6.4). The list holds
+// scores.
 static void keep_top_k(std::vector<Candidate>& list, int k) {
     if (k == 0 || size_t(k) >= list.size()) return;
     std::vector<Candidate> sorted = list;
@@ -76,13 +85,15 @@ static void keep_top_k(std::vector<Candidate>& list, int k) {
     std::erase_if(list, [least](const Candidate& c) { return c.probability < least; });
 }
 
-// Drops, from the least likely on, what together has at most 1 - p. The list holds probabilities, sorted.
+// Drops, from the least likely on, what together has at most 1 - p. The list holds probabilities,
+// sorted.
 static void keep_top_p(std::vector<Candidate>& list, float p) {
     double tail = 0;
     while (list.size() > 1 && (tail += list.back().probability) <= 1.0 - double(p)) list.pop_back();
 }
 
-// Locally typical sampling: those whose surprise is nearest to the expected one, until they make up `mass`.
+// Locally typical sampling: those whose surprise is nearest to the expected one, until they make up
+// `mass`.
 static void keep_typical(std::vector<Candidate>& list, float mass) {
     double entropy = 0;
     for (const Candidate& c : list)
@@ -90,8 +101,9 @@ static void keep_typical(std::vector<Candidate>& list, float mass) {
     const auto distance = [entropy](const Candidate& c) {
         return std::abs(-std::log(double(c.probability)) - entropy);
     };
-    std::stable_sort(list.begin(), list.end(),
-                     [&](const Candidate& a, const Candidate& b) { return distance(a) < distance(b); });
+    std::stable_sort(list.begin(), list.end(), [&](const Candidate& a, const Candidate& b) {
+        return distance(a) < distance(b);
+    });
     double sum = 0;
     size_t last = 0;
     for (const Candidate& c : list) last += (sum += c.probability) < double(mass);
@@ -100,13 +112,15 @@ static void keep_typical(std::vector<Candidate>& list, float mass) {
     std::sort(list.begin(), list.end(), likelier);
 }
 
-std::vector<Candidate> Sampler::distribution(std::span<const float> logits, std::span<const int> history) {
+std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
+                                             std::span<const int> history) {
     scores_.assign(logits.begin(), logits.end());
     process(history);
     std::vector<Candidate> list;
     for (size_t i = 0; i < scores_.size(); ++i)
         if (scores_[i] > never) list.push_back({int(i), scores_[i] / options_.temperature});
-    if (list.empty()) throw Error("every token is banned", "at least one candidate", "none", "sampler");
+    if (list.empty())
+        throw Error("every token is banned", "at least one candidate", "none", "sampler");
     keep_top_k(list, options_.top_k);
     softmax(list);
     std::sort(list.begin(), list.end(), likelier);
@@ -127,11 +141,13 @@ std::vector<Candidate> Sampler::distribution(std::span<const float> logits, std:
 
 int Sampler::next(std::span<const float> logits, std::span<const int> history) {
     for (const float x : logits)
-        if (std::isnan(x)) throw Error("the model computed a logit that is not a number", "finite weights", "NaN");
+        if (std::isnan(x))
+            throw Error("the model computed a logit that is not a number", "finite weights", "NaN");
     if (!options_.do_sample) {
         scores_.assign(logits.begin(), logits.end());
         process(history);
-        return int(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());  // the first of equals
+        return int(std::max_element(scores_.begin(), scores_.end()) -
+                   scores_.begin());  // the first of equals
     }
     const std::vector<Candidate> list = distribution(logits, history);
     double left = uniform_at(options_.seed, history.size());

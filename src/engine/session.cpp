@@ -14,7 +14,8 @@ void Session::reset() {
     pictures_.clear();
 }
 
-// What the reference replaces its marks by: one entry per picture, or one for all (spec 6.2 step 4).
+// What the reference replaces its marks by: one entry per picture, or one for all (spec 6.2 step
+// 4).
 static std::vector<int> reference_tiles(std::span<const Exchange> turns) {
     std::vector<int> entries;
     for (const Exchange& turn : turns) {
@@ -31,7 +32,8 @@ Prompt Session::prompt() const {
     if (!reference_) return build_prompt(engine_.tokenizer(), chat, system_, turns_);
     std::vector<Turn> turns;
     for (const Exchange& turn : turns_) turns.push_back({turn.question, turn.answer});
-    return build_reference_prompt(engine_.tokenizer(), chat, system_, turns, reference_tiles(turns_));
+    return build_reference_prompt(engine_.tokenizer(), chat, system_, turns,
+                                  reference_tiles(turns_));
 }
 
 // Rows of all pictures of the conversation, one below the other; absent without pictures.
@@ -52,12 +54,15 @@ Tensor Session::picture_rows() {
     return all;
 }
 
-Reply Session::ask(const std::string& question, std::vector<Picture> pictures, const GenerateOptions& options,
-                   bool combine, const std::function<bool(std::string_view)>& on_text) {
+Reply Session::ask(const std::string& question, std::vector<Picture> pictures,
+                   const GenerateOptions& options, bool combine,
+                   const std::function<bool(std::string_view)>& on_text) {
     Exchange turn{question, {}, combine, std::nullopt};
     for (const Picture& p : pictures) turn.tiles.push_back(p.tiles.count);
-    // The reference puts a mark where the user wrote none, in a first question only (spec 6.2 step 1).
-    if (reference_ && turns_.empty() && !pictures.empty() && question.find("<image>") == question.npos)
+    // The reference puts a mark where the user wrote none, in a first question only (spec 6.2 step
+    // 1).
+    if (reference_ && turns_.empty() && !pictures.empty() &&
+        question.find("<image>") == question.npos)
         turn.question = "<image>\n" + question;
     turns_.push_back(turn);
     const size_t earlier = pictures_.size();

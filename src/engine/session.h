@@ -22,16 +22,19 @@ struct Reply {
     double vision_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
-// A conversation with one model. Each question sees the whole history; a picture passes the vision tower once.
+// A conversation with one model. Each question sees the whole history; a picture passes the vision
+// tower once.
 class Session {
   public:
-    // `reference`: exactly the card's chat(), with its <image> marks and control strings (cli.md, --compat reference).
+    // `reference`: exactly the card's chat(), with its <image> marks and control strings (cli.md,
+    // --compat reference).
     Session(Engine&, std::string system, bool reference);
 
-    // New pictures belong to this question. `on_text` hears every piece of the answer as soon as it is certain; false
-    // ends the answer. With `combine`, all pictures stand under one mark. A cancelled answer stays in the history.
-    Reply ask(const std::string& question, std::vector<Picture> pictures, const GenerateOptions&, bool combine = false,
-              const std::function<bool(std::string_view)>& on_text = {});
+    // New pictures belong to this question. `on_text` hears every piece of the answer as soon as it
+    // is certain; false ends the answer. With `combine`, all pictures stand under one mark. A
+    // cancelled answer stays in the history.
+    Reply ask(const std::string& question, std::vector<Picture> pictures, const GenerateOptions&,
+              bool combine = false, const std::function<bool(std::string_view)>& on_text = {});
 
     const std::vector<Exchange>& history() const { return turns_; }
     void reset();

@@ -21,7 +21,8 @@ struct Context {
     ThreadPool& pool;
     Arena& arena;
     DType activations;  // f32 or bf16
-    // Called with each named stage of a forward pass ("vision/block3") when somebody traces; else empty.
+    // Called with each named stage of a forward pass ("vision/block3") when somebody traces; else
+    // empty.
     std::function<void(const std::string& stage, const View&)> watch = {};
     const std::atomic<bool>* cancel = nullptr;  // set by another thread or a signal
 

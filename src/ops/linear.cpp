@@ -2,14 +2,17 @@
 
 namespace internvl {
 
-void linear_into(Context& ctx, const View& x, const Linear& layer, const View& out, const Epilogue& epilogue) {
-    assert(x.rank == 2 && x.dim[1] == layer.in && out.dim[0] == x.dim[0] && out.dim[1] == layer.out);
+void linear_into(Context& ctx, const View& x, const Linear& layer, const View& out,
+                 const Epilogue& epilogue) {
+    assert(x.rank == 2 && x.dim[1] == layer.in && out.dim[0] == x.dim[0] &&
+           out.dim[1] == layer.out);
     assert(!epilogue.residual || epilogue.residual.dtype == out.dtype);
     std::vector<GemmBlock> blocks;
     int64_t column = 0;
     for (const Block& block : layer.blocks) {
         assert(block.dtype == layer.blocks[0].dtype);
-        blocks.push_back({block.packed.get(), block.bias ? block.bias.as<float>() : nullptr, block.out, column});
+        blocks.push_back(
+            {block.packed.get(), block.bias ? block.bias.as<float>() : nullptr, block.out, column});
         column += block.out;
     }
     GemmArgs args;

@@ -16,8 +16,8 @@ struct Block {
     Tensor bias;  // [out] f32, or absent
 };
 
-// A product with the rows of all its blocks, one below the other: [rows, in] -> [rows, out]. Families differ in how
-// their files cut a layer's weights (q, k, v or one qkv); this hides it.
+// A product with the rows of all its blocks, one below the other: [rows, in] -> [rows, out].
+// Families differ in how their files cut a layer's weights (q, k, v or one qkv); this hides it.
 struct Linear {
     std::vector<Block> blocks;
     int64_t in = 0, out = 0;

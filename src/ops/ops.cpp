@@ -8,7 +8,8 @@ namespace internvl {
 Tensor norm(Context& ctx, const View& x, const Norm& n) {
     assert(x.rank == 2 && x.dim[1] == n.weight.dim[0]);
     Tensor y = ctx.arena.get(ctx.activations, {x.dim[0], x.dim[1]});
-    const NormArgs args{x, y, n.weight.as<float>(), n.bias ? n.bias.as<float>() : nullptr, n.epsilon};
+    const NormArgs args{x, y, n.weight.as<float>(), n.bias ? n.bias.as<float>() : nullptr,
+                        n.epsilon};
     (n.bias ? ctx.kernels.layer_norm : ctx.kernels.rms_norm)(args, ctx.pool);
     return y;
 }
@@ -35,9 +36,11 @@ Tensor gather_rows(Context& ctx, const View& table, std::span<const int> ids) {
     return out;
 }
 
-RopeTable rope_table(Context& ctx, std::span<const int32_t> positions, std::span<const float> inv_freq) {
+RopeTable rope_table(Context& ctx, std::span<const int32_t> positions,
+                     std::span<const float> inv_freq) {
     const int64_t tokens = int64_t(positions.size()), half = int64_t(inv_freq.size());
-    RopeTable table{ctx.arena.get(DType::f32, {tokens, half}), ctx.arena.get(DType::f32, {tokens, half})};
+    RopeTable table{ctx.arena.get(DType::f32, {tokens, half}),
+                    ctx.arena.get(DType::f32, {tokens, half})};
     ctx.pool.parallel_for(tokens, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t i = begin * half; i < end * half; ++i) {
             const float angle = float(positions[size_t(i / half)]) * inv_freq[size_t(i % half)];
@@ -60,12 +63,14 @@ void cache_store(Context& ctx, const View& keys, const View& values, const Cache
     ctx.kernels.cache_store({keys, values, cache, slots.data()}, ctx.pool);
 }
 
-Tensor attention(Context& ctx, const View& q, const CacheView& cache, std::span<const AttentionSpan> spans,
-                 bool causal) {
-    assert(q.rank == 4 && q.dim[1] == cache.heads && q.dim[3] == cache.head_dim && cache.head_dim % 16 == 0);
+Tensor attention(Context& ctx, const View& q, const CacheView& cache,
+                 std::span<const AttentionSpan> spans, bool causal) {
+    assert(q.rank == 4 && q.dim[1] == cache.heads && q.dim[3] == cache.head_dim &&
+           cache.head_dim % 16 == 0);
     const int64_t width = q.dim[1] * q.dim[2] * q.dim[3];
     Tensor out = ctx.arena.get(ctx.activations, {q.dim[0], width});
-    Tensor scratch = ctx.arena.get(DType::f32, {attention_scratch(cache.head_dim) * ctx.pool.threads()});
+    Tensor scratch =
+        ctx.arena.get(DType::f32, {attention_scratch(cache.head_dim) * ctx.pool.threads()});
     AttentionArgs args;
     args.q = q;
     args.out = out.reshape({q.dim[0], q.dim[1], q.dim[2], q.dim[3]});
@@ -84,11 +89,13 @@ Tensor attention_dense(Context& ctx, const View& q, const View& k, const View& v
     const int64_t blocks = (rows + cache_block - 1) / cache_block;
     // A cache of this call only: run p has the blocks from p*blocks on.
     Tensor store = ctx.arena.get(ctx.activations, {2, parts * blocks, heads, cache_block * dim});
-    const CacheView cache{store.data, store.slice(0, 1, 1).data, ctx.activations, heads, dim, parts * blocks};
+    const CacheView cache{store.data,    store.slice(0, 1, 1).data, ctx.activations, heads, dim,
+                          parts * blocks};
     std::vector<int32_t> slots(size_t(q.dim[0])), table(size_t(parts * blocks));
     std::vector<AttentionSpan> spans;
     for (int64_t p = 0; p < parts; ++p) {
-        for (int64_t r = 0; r < rows; ++r) slots[size_t(p * rows + r)] = int32_t(p * blocks * cache_block + r);
+        for (int64_t r = 0; r < rows; ++r)
+            slots[size_t(p * rows + r)] = int32_t(p * blocks * cache_block + r);
         for (int64_t b = p * blocks; b < (p + 1) * blocks; ++b) table[size_t(b)] = int32_t(b);
         spans.push_back({p * rows, rows, rows, table.data() + p * blocks});
     }
@@ -110,16 +117,19 @@ static View restride(const View& base, int64_t offset, std::initializer_list<int
 }
 
 Tensor patches(Context& ctx, const View& pixels, int64_t patch) {
-    assert(pixels.rank == 4 && pixels.contiguous() && pixels.dim[2] == pixels.dim[3] && pixels.dim[3] % patch == 0);
-    const int64_t tiles = pixels.dim[0], channels = pixels.dim[1], side = pixels.dim[3], grid = side / patch;
+    assert(pixels.rank == 4 && pixels.contiguous() && pixels.dim[2] == pixels.dim[3] &&
+           pixels.dim[3] % patch == 0);
+    const int64_t tiles = pixels.dim[0], channels = pixels.dim[1], side = pixels.dim[3],
+                  grid = side / patch;
     const int64_t width = channels * patch * patch;
     Tensor out = ctx.arena.get(ctx.activations, {tiles * grid * grid, width});
     for (int64_t tile = 0; tile < tiles; ++tile)
-        for (int64_t line = 0; line < channels * patch; ++line) {  // one pixel row of each patch, in one channel
+        for (int64_t line = 0; line < channels * patch;
+             ++line) {  // one pixel row of each patch, in one channel
             const int64_t channel = line / patch, y = line % patch;
             copy(ctx,
-                 restride(pixels, ((tile * channels + channel) * side + y) * side, {grid, grid, patch},
-                          {patch * side, patch, 1}),
+                 restride(pixels, ((tile * channels + channel) * side + y) * side,
+                          {grid, grid, patch}, {patch * side, patch, 1}),
                  restride(out, tile * grid * grid * width + line * patch, {grid, grid, patch},
                           {grid * width, width, 1}));
         }

@@ -1,6 +1,7 @@
 #pragma once
-// The operations a model is written in. Each checks shapes, takes its result from the arena and calls one kernel (or
-// composes a few); none keeps state. For training, what a backward pass needs is named with each.
+// The operations a model is written in. Each checks shapes, takes its result from the arena and
+// calls one kernel (or composes a few); none keeps state. For training, what a backward pass needs
+// is named with each.
 
 #include <span>
 
@@ -21,37 +22,43 @@ Tensor norm(Context&, const View& x, const Norm&);
 // gate_up [rows, 2*width] -> silu(gate) * up, [rows, width]. Backward needs gate_up.
 Tensor swiglu(Context&, const View& gate_up);
 
-// Rows of a table [entries, width] of any float type, in the order of `ids` -> [ids, width]. Backward needs ids.
+// Rows of a table [entries, width] of any float type, in the order of `ids` -> [ids, width].
+// Backward needs ids.
 Tensor gather_rows(Context&, const View& table, std::span<const int> ids);
 
 // Converts and moves: same shape, any strides with a contiguous last dimension.
 void copy(Context&, const View& from, const View& to);
 
-// Cosine and sine of position * inv_freq, all in fp32 (golden: angles are fp32 products) -> two [tokens, head_dim/2].
+// Cosine and sine of position * inv_freq, all in fp32 (golden: angles are fp32 products) -> two
+// [tokens, head_dim/2].
 struct RopeTable {
     Tensor cos, sin;
 };
 RopeTable rope_table(Context&, std::span<const int32_t> positions, std::span<const float> inv_freq);
 
-// x [tokens, heads, head_dim], rotated in place; rotation is linear, so backward needs only the table.
+// x [tokens, heads, head_dim], rotated in place; rotation is linear, so backward needs only the
+// table.
 void rope(Context&, const View& x, const RopeTable&);
 
 // keys, values [tokens, heads, head_dim] into their slots.
-void cache_store(Context&, const View& keys, const View& values, const CacheView&, std::span<const int32_t> slots);
+void cache_store(Context&, const View& keys, const View& values, const CacheView&,
+                 std::span<const int32_t> slots);
 
-// q [tokens, kv_heads, group, head_dim] against the cache -> [tokens, kv_heads*group*head_dim], scores scaled by
-// head_dim^-0.5. Causal: a query sees its own key and those before it.
-Tensor attention(Context&, const View& q, const CacheView&, std::span<const AttentionSpan>, bool causal);
+// q [tokens, kv_heads, group, head_dim] against the cache -> [tokens, kv_heads*group*head_dim],
+// scores scaled by head_dim^-0.5. Causal: a query sees its own key and those before it.
+Tensor attention(Context&, const View& q, const CacheView&, std::span<const AttentionSpan>,
+                 bool causal);
 
 // Full attention within each of `parts` equal runs of rows: q, k, v [parts*rows, heads, head_dim]
 // -> [parts*rows, heads*head_dim]. Backward needs q, k, v.
 Tensor attention_dense(Context&, const View& q, const View& k, const View& v, int64_t parts);
 
-// pixels [tiles, 3, side, side] -> [tiles*(side/patch)^2, 3*patch*patch], the order of a flattened convolution kernel.
+// pixels [tiles, 3, side, side] -> [tiles*(side/patch)^2, 3*patch*patch], the order of a flattened
+// convolution kernel.
 Tensor patches(Context&, const View& pixels, int64_t patch);
 
-// [tiles, side, side, width] -> [tiles*(side/2)^2, 4*width]: the 2x2 neighbours (0,0) (0,1) (1,0) (1,1) of (row, column)
-// side by side (spec 4.1, v2); v1 also transposes the grid.
+// [tiles, side, side, width] -> [tiles*(side/2)^2, 4*width]: the 2x2 neighbours (0,0) (0,1) (1,0)
+// (1,1) of (row, column) side by side (spec 4.1, v2); v1 also transposes the grid.
 Tensor pixel_shuffle(Context&, const View& x, bool transposed);
 
 }  // namespace internvl

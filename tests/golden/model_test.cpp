@@ -1,5 +1,5 @@
-// The tiny InternVL2-1B against what the original implementation computes on it (golden/README.md): every stage, every
-// dialogue, every sampling step.
+// The tiny InternVL2-1B against what the original implementation computes on it (golden/README.md):
+// every stage, every dialogue, every sampling step.
 #include <cmath>
 #include <map>
 
@@ -15,7 +15,9 @@ static const char* const checkpoint = "checkpoints/tiny-1b";
 static Engine& engine(const std::string& dtype, int threads) {
     static std::map<std::pair<std::string, int>, std::unique_ptr<Engine>> engines;
     auto& e = engines[{dtype, threads}];
-    if (!e) e = std::make_unique<Engine>(ModelFolder::open(golden(checkpoint)), LoadOptions{threads, dtype});
+    if (!e)
+        e = std::make_unique<Engine>(ModelFolder::open(golden(checkpoint)),
+                                     LoadOptions{threads, dtype});
     return *e;
 }
 
@@ -50,7 +52,8 @@ static Values values_of(const View& v) {
     for (int64_t i = 0; i < v.size(); ++i) {
         int64_t at = 0, rest = i;
         for (int d = v.rank; d-- > 0; rest /= v.dim[d]) at += rest % v.dim[d] * v.stride[d];
-        out.data.push_back(v.dtype == DType::f32 ? v.as<float>()[at] : to_float(v.as<bf16_t>()[at]));
+        out.data.push_back(v.dtype == DType::f32 ? v.as<float>()[at]
+                                                 : to_float(v.as<bf16_t>()[at]));
     }
     return out;
 }
@@ -74,7 +77,8 @@ class Expected {
     Safetensors parsed_;
 };
 
-static void expect_near(const Values& got, const Values& expected, double tolerance, const std::string& what) {
+static void expect_near(const Values& got, const Values& expected, double tolerance,
+                        const std::string& what) {
     ASSERT_EQ(got.data.size(), expected.data.size()) << what;
     double worst = 0;
     for (size_t i = 0; i < got.data.size(); ++i)
@@ -83,7 +87,8 @@ static void expect_near(const Values& got, const Values& expected, double tolera
 }
 
 // bf16: relative rms of all, and the worst cosine of a row.
-static void expect_close(const Values& got, const Values& expected, double rms, double cosine, const std::string& what) {
+static void expect_close(const Values& got, const Values& expected, double rms, double cosine,
+                         const std::string& what) {
     ASSERT_EQ(got.data.size(), expected.data.size()) << what;
     const size_t width = size_t(expected.shape.back());
     double error = 0, norm = 0, worst = 1;
@@ -105,7 +110,8 @@ using Stages = std::map<std::string, Values>;
 
 static Stages trace(Engine& e, const std::vector<int>& ids, const Tiles* tiles) {
     Stages stages;
-    e.trace(ids, tiles, false, [&](const std::string& name, const View& v) { stages[name] = values_of(v); });
+    e.trace(ids, tiles, false,
+            [&](const std::string& name, const View& v) { stages[name] = values_of(v); });
     return stages;
 }
 
@@ -126,41 +132,54 @@ static std::vector<int> tile_rows() {
 
 TEST(Golden, VisionStagesInFp32) {
     const Expected expected("expected/tiny-1b.safetensors");
-    const std::vector<int> prompt = expand_ids(dialogue("image_one_round")["calls"][0][0]["input_ids"]);
+    const std::vector<int> prompt =
+        expand_ids(dialogue("image_one_round")["calls"][0][0]["input_ids"]);
     const Tiles one = tiles_of("rgb_1tile.png", 12), three = tiles_of("rgb_3tiles.png", 12);
     const std::vector<int> three_tiles(3 * 256, 705);
-    for (const auto& [name, tiles, ids] : {std::tuple("one", &one, prompt), std::tuple("three", &three, three_tiles)}) {
+    for (const auto& [name, tiles, ids] :
+         {std::tuple("one", &one, prompt), std::tuple("three", &three, three_tiles)}) {
         Stages got = trace(engine("fp32", 2), ids, tiles);
         const std::string at = std::string("vision/") + name + "/";
         for (const char* stage : {"embeddings", "block0", "last"})
-            expect_near(got[std::string("vision/") + stage].rows(tile_rows()), expected.get(at + stage), 1e-4, at + stage);
-        expect_near(got["vision/shuffled"].rows(shuffled_rows), expected.get(at + "shuffled"), 1e-4, at + "shuffled");
-        expect_near(got["vision/projected"], expected.get(at + "projected"), 1e-4, at + "projected");
+            expect_near(got[std::string("vision/") + stage].rows(tile_rows()),
+                        expected.get(at + stage), 1e-4, at + stage);
+        expect_near(got["vision/shuffled"].rows(shuffled_rows), expected.get(at + "shuffled"), 1e-4,
+                    at + "shuffled");
+        expect_near(got["vision/projected"], expected.get(at + "projected"), 1e-4,
+                    at + "projected");
         if (tiles != &one) continue;
         for (const char* stage : {"embeddings", "block0", "last"})
-            expect_near(got[std::string("vision/") + stage], expected.get(at + stage + "_full"), 1e-4, at + stage);
+            expect_near(got[std::string("vision/") + stage], expected.get(at + stage + "_full"),
+                        1e-4, at + stage);
         const auto rows = expected_json()["image_prompt"]["rows"].get<std::vector<int>>();
         for (const char* stage : {"embeddings", "after_layer0", "after_layer1"})
-            expect_near(got[std::string("text/") + stage].rows(rows), expected.get(std::string("image/") + stage), 1e-4, stage);
+            expect_near(got[std::string("text/") + stage].rows(rows),
+                        expected.get(std::string("image/") + stage), 1e-4, stage);
         const std::vector<int> last = {int(ids.size()) - 1};
-        expect_near(got["text/after_norm"].rows(last), expected.get("image/after_norm_last"), 1e-4, "after_norm");
-        expect_near(got["text/logits"].rows(last), expected.get("image/logits_last"), 1e-3, "logits");
+        expect_near(got["text/after_norm"].rows(last), expected.get("image/after_norm_last"), 1e-4,
+                    "after_norm");
+        expect_near(got["text/logits"].rows(last), expected.get("image/logits_last"), 1e-3,
+                    "logits");
     }
 }
 
 TEST(Golden, TextStagesInFp32) {
     const Expected expected("expected/tiny-1b.safetensors");
     const auto ids = expected_json()["short_prompt"]["input_ids"].get<std::vector<int>>();
-    EXPECT_EQ(engine("fp32", 2).tokenizer().encode(expected_json()["short_prompt"]["text"].get<std::string>()), ids);
+    EXPECT_EQ(engine("fp32", 2).tokenizer().encode(
+                  expected_json()["short_prompt"]["text"].get<std::string>()),
+              ids);
     Stages got = trace(engine("fp32", 2), ids, nullptr);
-    for (const char* stage : {"embeddings", "after_layer0", "after_layer1", "after_norm", "keys0", "keys1", "keys2",
-                              "values0", "values1", "values2"})
-        expect_near(got[std::string("text/") + stage], expected.get(std::string("short/") + stage), 1e-4, stage);
+    for (const char* stage : {"embeddings", "after_layer0", "after_layer1", "after_norm", "keys0",
+                              "keys1", "keys2", "values0", "values1", "values2"})
+        expect_near(got[std::string("text/") + stage], expected.get(std::string("short/") + stage),
+                    1e-4, stage);
     expect_near(got["text/logits"], expected.get("short/logits"), 1e-3, "logits");
 }
 
 TEST(Golden, StagesInBf16) {
-    const Expected expected("expected/tiny-1b.bf16.safetensors"), exact("expected/tiny-1b.safetensors");
+    const Expected expected("expected/tiny-1b.bf16.safetensors"),
+        exact("expected/tiny-1b.safetensors");
     const Tiles one = tiles_of("rgb_1tile.png", 12);
     Stages vision = trace(engine("bf16", 2), std::vector<int>(256, 705), &one);
     for (const char* stage : {"embeddings", "block0", "last"})
@@ -171,8 +190,10 @@ TEST(Golden, StagesInBf16) {
                      expected.get(std::string("vision/one/") + stage), 0.02, 0.9995, stage);
     const auto ids = expected_json()["short_prompt"]["input_ids"].get<std::vector<int>>();
     Stages text = trace(engine("bf16", 2), ids, nullptr);
-    expect_close(text["text/logits"], expected.get("short/logits"), 0.04, 0.998, "logits against bf16");
-    expect_close(text["text/logits"], exact.get("short/logits"), 0.04, 0.998, "logits against fp32");
+    expect_close(text["text/logits"], expected.get("short/logits"), 0.04, 0.998,
+                 "logits against bf16");
+    expect_close(text["text/logits"], exact.get("short/logits"), 0.04, 0.998,
+                 "logits against fp32");
 }
 
 // Teacher-forced: where bf16 and fp32 logits of a whole dialogue choose the same token.
@@ -204,14 +225,16 @@ static std::vector<Picture> pictures_of(const nlohmann::json& d) {
 }
 
 static std::vector<Reply> play(Engine& e, const nlohmann::json& d) {
-    const std::string system = d["system_message"].is_null() ? e.system_message() : d["system_message"].get<std::string>();
+    const std::string system =
+        d["system_message"].is_null() ? e.system_message() : d["system_message"].get<std::string>();
     Session session(e, system, true);
     std::vector<Reply> replies;
     GenerateOptions options;
     options.max_new_tokens = d["max_new_tokens"];
     const bool combine = !d.contains("num_patches_list");
     for (const auto& question : d["questions"])
-        replies.push_back(session.ask(question, replies.empty() ? pictures_of(d) : std::vector<Picture>(), options, combine));
+        replies.push_back(session.ask(
+            question, replies.empty() ? pictures_of(d) : std::vector<Picture>(), options, combine));
     return replies;
 }
 
@@ -236,7 +259,8 @@ TEST(Golden, DialoguesToTheId) {
     EXPECT_GE(rounds, 2 * 15);
 }
 
-// Streaming: what a listener hears, joined, is what the reference's streamer yields (its text is not stripped).
+// Streaming: what a listener hears, joined, is what the reference's streamer yields (its text is
+// not stripped).
 TEST(Golden, StreamedText) {
     for (const char* name : {"stream_text", "stream_image"}) {
         const auto& d = dialogue(name);
@@ -271,9 +295,11 @@ TEST(Golden, AnswersDoNotDependOnThreadsOrChunks) {
                     g.prefill_chunk = chunk;
                     bits.emplace_back();
                     g.on_logits = [&](std::span<const float> logits) {
-                        for (const float x : logits) bits.back().push_back(std::bit_cast<uint32_t>(x));
+                        for (const float x : logits)
+                            bits.back().push_back(std::bit_cast<uint32_t>(x));
                     };
-                    EXPECT_EQ(e.generate(g).ids, first[0].ids) << dtype << ' ' << name << ' ' << threads << ' ' << chunk;
+                    EXPECT_EQ(e.generate(g).ids, first[0].ids)
+                        << dtype << ' ' << name << ' ' << threads << ' ' << chunk;
                 }
             for (const auto& b : bits) EXPECT_EQ(b, bits[0]) << dtype << ' ' << name;
         }
@@ -282,14 +308,22 @@ TEST(Golden, AnswersDoNotDependOnThreadsOrChunks) {
 static GenerateOptions generation_options(const nlohmann::json& parameters, bool* known) {
     GenerateOptions o;
     for (const auto& [key, value] : parameters.items()) {
-        if (key == "temperature") o.temperature = value;
-        else if (key == "top_k") o.top_k = value;
-        else if (key == "top_p") o.top_p = value;
-        else if (key == "typical_p") o.typical_p = value;
-        else if (key == "repetition_penalty") o.repetition_penalty = value;
-        else if (key == "no_repeat_ngram_size") o.no_repeat_ngram_size = value;
-        else if (key == "min_new_tokens") o.min_new_tokens = value;
-        else *known = false;
+        if (key == "temperature")
+            o.temperature = value;
+        else if (key == "top_k")
+            o.top_k = value;
+        else if (key == "top_p")
+            o.top_p = value;
+        else if (key == "typical_p")
+            o.typical_p = value;
+        else if (key == "repetition_penalty")
+            o.repetition_penalty = value;
+        else if (key == "no_repeat_ngram_size")
+            o.no_repeat_ngram_size = value;
+        else if (key == "min_new_tokens")
+            o.min_new_tokens = value;
+        else
+            *known = false;
     }
     return o;
 }
@@ -305,7 +339,8 @@ TEST(Golden, GenerationParameters) {
         Engine& e = engine("fp32", 2);
         Session session(e, e.system_message(), true);
         const Reply reply = session.ask(d["questions"][0], pictures_of(d), options);
-        EXPECT_EQ(reply.ids, g["generated"][0].get<std::vector<int>>()) << g["dialogue"] << ' ' << g["set"];
+        EXPECT_EQ(reply.ids, g["generated"][0].get<std::vector<int>>())
+            << g["dialogue"] << ' ' << g["set"];
         ++compared;
     }
     EXPECT_GE(compared, 18);
@@ -319,14 +354,16 @@ TEST(Golden, SamplingDistributions) {
         GenerateOptions options = generation_options(s["parameters"], &known);
         if (!known) continue;
         options.do_sample = true;
-        const Values logits = expected.get("sampling/" + s["dialogue"].get<std::string>() + "/logits");
+        const Values logits =
+            expected.get("sampling/" + s["dialogue"].get<std::string>() + "/logits");
         const size_t vocab = size_t(logits.shape.back());
         const auto forced = s["forced"].get<std::vector<int>>();
         Sampler sampler(options, s["sequence_before_first_step"][0], 702);
         for (size_t t = 0; t < s["steps"].size(); ++t) {
             const auto& step = s["steps"][t];
             if (!step["stable"].get<bool>()) continue;
-            const auto list = sampler.distribution({logits.data.data() + t * vocab, vocab}, std::span(forced).first(t));
+            const auto list = sampler.distribution({logits.data.data() + t * vocab, vocab},
+                                                   std::span(forced).first(t));
             ASSERT_EQ(list.size(), step["kept"].get<size_t>()) << s["parameters"] << " step " << t;
             const auto ids = step["ids"].get<std::vector<int>>();
             for (size_t i = 0; i < ids.size(); ++i) {

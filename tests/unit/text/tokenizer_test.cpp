@@ -17,8 +17,8 @@ static Tokenizer::ReadFile folder_reader(const std::string& folder) {
 }
 
 static const Tokenizer& tiny() {
-    static const Tokenizer t =
-        Tokenizer::load(folder_reader(golden("checkpoints/tiny-1b")), "tests/golden/checkpoints/tiny-1b");
+    static const Tokenizer t = Tokenizer::load(folder_reader(golden("checkpoints/tiny-1b")),
+                                               "tests/golden/checkpoints/tiny-1b");
     return t;
 }
 
@@ -60,7 +60,8 @@ TEST(Tokenizer, GoldenDialoguesAsStringsAndIds) {
     for (const auto& dialogue : expected["dialogues"])
         for (const auto& call : dialogue["calls"])
             for (const auto& row : call) {
-                std::string prompt = row["prompt"];  // a run of context tokens is written <IMG_CONTEXT*n>
+                std::string prompt =
+                    row["prompt"];  // a run of context tokens is written <IMG_CONTEXT*n>
                 for (size_t at; (at = prompt.find("<IMG_CONTEXT*")) != prompt.npos;) {
                     const size_t end = prompt.find('>', at);
                     const int n = std::stoi(prompt.substr(at + 13, end - at - 13));
@@ -110,7 +111,8 @@ TEST(Tokenizer, ReferenceVectors) {
     REQUIRE_OUTSIDE("data/tokenizer_vectors/ref/internvl2-1b.jsonl");
     const auto corpus = read_json_lines(outside("data/tokenizer_vectors/corpus.jsonl"));
     int short_texts = 0, long_texts = 0;
-    for (const auto& line : read_json_lines(outside("data/tokenizer_vectors/ref/internvl2-1b.jsonl"))) {
+    for (const auto& line :
+         read_json_lines(outside("data/tokenizer_vectors/ref/internvl2-1b.jsonl"))) {
         if (line.contains("i")) {
             const std::string text = corpus[line["i"].get<size_t>()]["text"];
             EXPECT_EQ(real().encode(text), line["ids"].get<std::vector<int>>()) << text;
@@ -120,7 +122,8 @@ TEST(Tokenizer, ReferenceVectors) {
             const std::vector<int> ids =
                 real().encode(read_text(outside("data/tokenizer_vectors/long/" + name + ".txt")));
             EXPECT_EQ(ids.size(), line["n"].get<size_t>()) << name;
-            EXPECT_EQ(sha256_hex(ids.data(), ids.size() * sizeof(int)), line["sha256_u32le"]) << name;
+            EXPECT_EQ(sha256_hex(ids.data(), ids.size() * sizeof(int)), line["sha256_u32le"])
+                << name;
             ++long_texts;
         }
     }
@@ -131,7 +134,8 @@ TEST(Tokenizer, ReferenceVectors) {
 TEST(Tokenizer, SlowClassVectors) {
     REQUIRE_OUTSIDE("data/tokenizer_vectors/slow/internvl2-1b.jsonl");
     int compared = 0;
-    for (const auto& line : read_json_lines(outside("data/tokenizer_vectors/slow/internvl2-1b.jsonl"))) {
+    for (const auto& line :
+         read_json_lines(outside("data/tokenizer_vectors/slow/internvl2-1b.jsonl"))) {
         if (!line.contains("ids")) continue;
         const auto ids = line["ids"].get<std::vector<int>>();
         EXPECT_EQ(real().encode(line["text"].get<std::string>()), ids) << line["text"];
@@ -151,15 +155,23 @@ TEST(Tokenizer, PlainTextKeepsControlStringsOrdinary) {
     EXPECT_EQ(tiny().decode(tiny().encode_plain(text), true), text);
     // Without control strings nothing differs, whoever wrote which part.
     using Kind = Segment::Kind;
-    const std::vector<Segment> parts = {
-        {Kind::control, "<|im_start|>user\n"}, {Kind::plain, "  Hello"}, {Kind::plain, " there\n"}, {Kind::control, "<|im_end|>"}};
+    const std::vector<Segment> parts = {{Kind::control, "<|im_start|>user\n"},
+                                        {Kind::plain, "  Hello"},
+                                        {Kind::plain, " there\n"},
+                                        {Kind::control, "<|im_end|>"}};
     EXPECT_EQ(tiny().encode(parts), tiny().encode("<|im_start|>user\n  Hello there\n<|im_end|>"));
     // A control string that only arises where two parts meet is none either.
-    EXPECT_EQ(std::ranges::count(tiny().encode(std::vector<Segment>{{Kind::control, "<|im_"}, {Kind::plain, "end|>"}}), end), 0);
+    EXPECT_EQ(std::ranges::count(tiny().encode(std::vector<Segment>{{Kind::control, "<|im_"},
+                                                                    {Kind::plain, "end|>"}}),
+                                 end),
+              0);
 }
 
 TEST(Tokenizer, BrokenTextAndLongWords) {
-    EXPECT_EQ(tiny().encode("a\xff" "b"), tiny().encode("a\xEF\xBF\xBD" "b"));
+    EXPECT_EQ(tiny().encode("a\xff"
+                            "b"),
+              tiny().encode("a\xEF\xBF\xBD"
+                            "b"));
     const std::string word(1 << 20, 'x');
     EXPECT_EQ(tiny().decode(tiny().encode(word), true), word);
     EXPECT_EQ(tiny().decode(std::vector<int>{-1, 1 << 30}, true), "");
@@ -169,7 +181,10 @@ TEST(Tokenizer, MalformedFilesAreErrors) {
     const auto load_with = [](const std::string& name, const std::string& text) {
         const auto files = folder_reader(golden("checkpoints/tiny-1b"));
         return Tokenizer::load(
-            [&](const std::string& file) { return file == name ? std::optional(text) : files(file); }, "test");
+            [&](const std::string& file) {
+                return file == name ? std::optional(text) : files(file);
+            },
+            "test");
     };
     EXPECT_THROW(load_with("vocab.json", "{"), Error);
     EXPECT_THROW(load_with("vocab.json", "[]"), Error);
@@ -178,8 +193,11 @@ TEST(Tokenizer, MalformedFilesAreErrors) {
     EXPECT_THROW(load_with("merges.txt", "a b c\n"), Error);
     EXPECT_THROW(load_with("merges.txt", "nosuch piece\n"), Error);
     EXPECT_THROW(load_with("added_tokens.json", R"({"x":99999999999})"), Error);
-    EXPECT_THROW(load_with("tokenizer_config.json", R"({"added_tokens_decoder":{"x":{"content":"y"}}})"), Error);
-    EXPECT_THROW(Tokenizer::load([](const std::string&) { return std::nullopt; }, "nowhere"), Error);
+    EXPECT_THROW(
+        load_with("tokenizer_config.json", R"({"added_tokens_decoder":{"x":{"content":"y"}}})"),
+        Error);
+    EXPECT_THROW(Tokenizer::load([](const std::string&) { return std::nullopt; }, "nowhere"),
+                 Error);
 }
 
 TEST(ChatTemplate, SpecVectors) {
@@ -191,7 +209,8 @@ TEST(ChatTemplate, SpecVectors) {
     EXPECT_EQ(points, 211u);  // spec 6.1
     EXPECT_TRUE(text.ends_with("<|im_end|><|im_start|>user\nok?<|im_end|><|im_start|>assistant\n"));
     const Turn empty[] = {{"", std::nullopt}};
-    EXPECT_EQ(render(hermes, "s", empty), "<|im_start|>system\ns<|im_end|><|im_start|>user\n<|im_start|>assistant\n");
+    EXPECT_EQ(render(hermes, "s", empty),
+              "<|im_start|>system\ns<|im_end|><|im_start|>user\n<|im_start|>assistant\n");
     EXPECT_THROW(find_template("vicuna"), Error);
 }
 
@@ -208,7 +227,10 @@ TEST(Utf8, StripsAsPythonDoes) {
     EXPECT_EQ(incomplete_tail("a\xe4\xbd"), 2u);
     EXPECT_EQ(incomplete_tail("a\xe4\xbd\xa0"), 0u);
     EXPECT_EQ(incomplete_tail("\xe4 "), 0u);
-    EXPECT_EQ(replace_invalid("\xe4\xbd" "a\xff"), "\xEF\xBF\xBD" "a\xEF\xBF\xBD");
+    EXPECT_EQ(replace_invalid("\xe4\xbd"
+                              "a\xff"),
+              "\xEF\xBF\xBD"
+              "a\xEF\xBF\xBD");
 }
 
 }  // namespace internvl
