@@ -83,8 +83,15 @@ Image decode_png(const Encoded& file) {
     if (!reader.info) file.fail("no memory for the PNG reader");
     if (!read_header(reader)) file.fail(reader.message);
 
-    Image image = file.canvas(png_get_image_width(reader.png, reader.info),
-                              png_get_image_height(reader.png, reader.info));
+    const int64_t width = png_get_image_width(reader.png, reader.info);
+    const int64_t height = png_get_image_height(reader.png, reader.info);
+    file.check_size(width, height);
+    // A few bytes must not claim a picture of hundreds of megabytes.
+    constexpr size_t most_expansion = 1032;  // of deflate
+    if (size_t(height) >
+        most_expansion * file.bytes.size() / png_get_rowbytes(reader.png, reader.info))
+        file.fail("far fewer bytes than the size in the header needs");
+    Image image = file.canvas(width, height);
     const bool gray16 = png_get_color_type(reader.png, reader.info) == PNG_COLOR_TYPE_GRAY &&
                         png_get_bit_depth(reader.png, reader.info) == 16;
     const size_t pixels = size_t(image.width) * size_t(image.height);

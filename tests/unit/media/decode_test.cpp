@@ -70,6 +70,7 @@ TEST(Decode, ChecksTheSizeBeforeAnythingElse) {
                     "too large"));
     const std::string pnm = "P6 2000000000 2000000000 255 ";
     EXPECT_TRUE(has(refusal({pnm.begin(), pnm.end()}), "too large"));
+    EXPECT_TRUE(has(refusal(png_header(13000, 13000)), "far fewer bytes"));
     EXPECT_TRUE(has(refusal(png_header(0, 5)), "IHDR"));
 }
 
