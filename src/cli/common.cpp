@@ -90,6 +90,12 @@ void PictureFlags::declare(CLI::App& app) {
 }
 
 ImageOptions PictureFlags::resolved() const {
+    if (options.max_num < 1)
+        throw UsageError("--max-num is out of range", "at least 1",
+                         std::to_string(options.max_num));
+    if (options.min_num < 1 || options.min_num > options.max_num)
+        throw UsageError("--min-num is out of range", "from 1 to --max-num",
+                         std::to_string(options.min_num));
     ImageOptions o = options;
     o.thumbnail = !no_thumbnail;
     o.tiling = !no_tiling;

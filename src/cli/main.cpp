@@ -40,6 +40,16 @@ static int usage_mistake(CLI::App& app, const CLI::ParseError& e) {
     return fail(text + "; see internvl --help", 2);
 }
 
+// The first word is a verb or an option.
+static void check_verb(const std::string& word) {
+    std::string known;
+    for (const Verb& verb : verbs) {
+        if (word == verb.name || word.starts_with('-')) return;
+        known += (known.empty() ? "" : ", ") + std::string(verb.name);
+    }
+    throw UsageError("this version has no such verb", known, word);
+}
+
 static int run(int argc, char** argv) {
     CLI::App app("internvl: InternVL2 vision-language models, natively");
     app.set_version_flag("--version", version_text);
@@ -60,6 +70,7 @@ static int run(int argc, char** argv) {
         runs.push_back(verb.declare(*command));
     }
     try {
+        if (argc > 1) check_verb(argv[1]);
         app.parse(argc, argv);
         set_log_level(parse_log_level(level));
         for (size_t i = 0; i < commands.size(); ++i)

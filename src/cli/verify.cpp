@@ -74,7 +74,8 @@ bool within(const Difference& d, const std::string& stage, bool exact, std::stri
         *limit = fmt::format("abs {:.1e}", most);
         return d.max_abs <= most;
     }
-    const double rms = logits ? 0.04 : 0.02, cosine = logits ? 0.998 : 0.9995;
+    const bool text = stage.starts_with("text/");
+    const double rms = text ? 0.04 : 0.02, cosine = text ? 0.998 : 0.9995;
     *limit = fmt::format("rms {}, cosine {}", rms, cosine);
     return d.relative_rms <= rms && d.worst_cosine >= cosine;
 }

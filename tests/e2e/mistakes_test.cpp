@@ -1,0 +1,135 @@
+// What users do wrong: each gets one clear line and status 1 (it failed) or 2 (wrong usage).
+#include <filesystem>
+
+#include "program.h"
+
+namespace internvl {
+
+namespace fs = std::filesystem;
+
+static std::string tiny() {
+    return golden("checkpoints/tiny-1b");
+}
+
+static void expect_failure(const Outcome& o, int status, const std::string& says) {
+    EXPECT_EQ(o.status, status) << o.err;
+    EXPECT_TRUE(o.one_line_error()) << o.err;
+    EXPECT_NE(o.err.find(says), std::string::npos) << "expected \"" << says << "\" in: " << o.err;
+    EXPECT_EQ(o.out, "");
+}
+
+// A copy of the tiny checkpoint with one file changed.
+static std::string changed_copy(const TemporaryFolder& folder, const std::string& file,
+                                const std::function<std::string(std::string)>& change) {
+    const std::string copy = folder / "model";
+    fs::copy(tiny(), copy, fs::copy_options::recursive);
+    const std::string text = change(read_text(copy + "/" + file));
+    std::ofstream(copy + "/" + file, std::ios::binary) << text;
+    return copy;
+}
+
+static std::string replaced(std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    EXPECT_NE(at, text.npos);
+    return text.replace(at, from.size(), to);
+}
+
+TEST(Mistakes, Models) {
+    const TemporaryFolder folder;
+    expect_failure(run_program({"chat", "/no/such/folder", "-p", "x"}), 1, "no such model");
+    expect_failure(run_program({"chat", folder.path(), "-p", "x"}), 1, folder.path());
+    expect_failure(
+        run_program({"chat", "OpenGVLab/InternVL2-1B", "-p", "x"}, "HF_HUB_CACHE=" + folder.path()),
+        1, "internvl pull OpenGVLab/InternVL2-1B");
+    expect_failure(run_program({"chat", "-p", "x"}, "INTERNVL_MODEL="), 2, "no model given");
+    folder.write("config.json",
+                 R"({"model_type":"llava","architectures":["LlavaForConditionalGeneration"]})");
+    folder.write("vocab.json", read_text(tiny() + "/vocab.json"));
+    folder.write("merges.txt", read_text(tiny() + "/merges.txt"));
+    expect_failure(run_program({"chat", folder.path(), "-p", "x"}), 1, "llava");
+}
+
+TEST(Mistakes, DamagedCheckpoints) {
+    {
+        const TemporaryFolder folder;
+        const std::string model = changed_copy(
+            folder, "model.safetensors", [](std::string s) { return s.substr(0, s.size() / 2); });
+        expect_failure(run_program({"chat", model, "-p", "x"}), 1, "outside the file");
+    }
+    {
+        const TemporaryFolder folder;
+        const std::string model = changed_copy(folder, "config.json", [](std::string s) {
+            return replaced(s, "\"intermediate_size\": 160", "\"intermediate_size\": 192");
+        });
+        expect_failure(run_program({"chat", model, "-p", "x"}), 1,
+                       "the configuration says [192, 96]");
+    }
+    {
+        const TemporaryFolder folder;
+        const std::string model = changed_copy(folder, "config.json", [](std::string s) {
+            return replaced(s, "\"silu\"", "\"relu\"");
+        });
+        expect_failure(run_program({"chat", model, "-p", "x"}), 1, "hidden_act");
+    }
+}
+
+TEST(Mistakes, Pictures) {
+    const TemporaryFolder folder;
+    folder.write("note.jpg", "this is not a picture\n");
+    expect_failure(run_program({"chat", "demo", "-i", folder / "note.jpg", "-p", "x"}), 1,
+                   "note.jpg");
+    expect_failure(run_program({"chat", "demo", "-i", folder / "absent.jpg", "-p", "x"}), 1,
+                   "absent.jpg");
+    // The header of a 60000 x 60000 PNG, and little else.
+    const std::string header("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0",
+                             29);
+    folder.write("huge.png", header + std::string(200, '\0'));
+    expect_failure(
+        run_program({"chat", "demo", "-i", folder / "huge.png", "-p", "x"}, "ulimit -v 2000000;"),
+        1, "huge.png");
+    const Outcome tiles =
+        run_program({"tiles", "--json", folder / "note.jpg", golden("media/gray.png")});
+    EXPECT_EQ(tiles.status, 1);
+    const auto lines = json_lines(tiles.out);
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_TRUE(lines[0].contains("error"));
+    EXPECT_EQ(lines[1]["tiles"],
+              read_json(golden("media/expected.json"))["images"]["gray.png"]["at"]["12"]["tiles"]);
+}
+
+TEST(Mistakes, Usage) {
+    const std::string picture = golden("media/gray.png");
+    expect_failure(run_program({"tiles", picture, "--max-num", "0"}), 2, "max");
+    expect_failure(run_program({"tiles", picture, "--nonsense"}), 2, "--nonsense");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--top-p", "2"}), 2, "top-p");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--do-sample", "--temperature", "0"}), 2,
+                   "temperature");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--num-beams", "3"}), 2, "beam search");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--video", "a.mp4"}), 2, "video");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--quant", "int8"}), 2, "--quant");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--device", "cuda"}), 2, "--device");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--dtype", "int3"}), 2, "dtype");
+    expect_failure(run_program({"serve", "demo"}), 2, "serve");
+    expect_failure(run_program({}), 2, "subcommand");
+    expect_failure(run_program({"chat", "demo", "-p", "x"}, "INTERNVL_CPU=z80"), 1, "INTERNVL_CPU");
+}
+
+TEST(Mistakes, FullDiskLeavesNoFile) {
+    const TemporaryFolder folder;
+    const std::string out = folder / "stages.safetensors";
+    const Outcome o = run_program({"trace", "demo", "-p", "x", "--out", out}, "ulimit -f 16;");
+    expect_failure(o, 1, "cannot write file");
+    EXPECT_TRUE(fs::is_empty(folder.path()));
+    expect_failure(
+        run_program({"trace", "demo", "-p", "x", "--out", "/no/such/folder/x.safetensors"}), 1,
+        "cannot write");
+}
+
+TEST(Mistakes, ReaderThatGoesAwayIsNoError) {
+    EXPECT_EQ(std::system((quoted(std::string(INTERNVL_BINARY_DIR) + "/internvl") +
+                           " inspect demo | head -1 > /dev/null")
+                              .c_str()),
+              0);
+}
+
+}  // namespace internvl
