@@ -86,9 +86,7 @@ using CopyRow = void (*)(const void*, void*, int64_t);
 
 template <class From>
 static CopyRow copy_to(DType to) {
-    return to == DType::f32    ? copy_row<From, float>
-           : to == DType::bf16 ? copy_row<From, bf16_t>
-                               : copy_row<From, f16_t>;
+    return to == DType::f32 ? copy_row<From, float> : copy_row<From, bf16_t>;
 }
 
 static void copy(const View& from, const View& to, ThreadPool& pool) {

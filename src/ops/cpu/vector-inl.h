@@ -48,11 +48,6 @@ static HWY_INLINE void store(V v, bf16_t* p) {
     hn::StoreU(hn::DemoteTo(D16(), hn::BitCast(DI(), rounded)), D16(),
                reinterpret_cast<uint16_t*>(p));
 }
-static HWY_INLINE void store(V v, f16_t* p) {
-    const hn::Rebind<hwy::float16_t, D> half;
-    hn::StoreU(hn::DemoteTo(half, v), half, reinterpret_cast<hwy::float16_t*>(p));
-}
-
 // The last few elements of a row, by way of a full vector padded with `fill`.
 template <class T>
 static HWY_INLINE V load_part(const T* p, int64_t count, float fill = 0) {
