@@ -71,6 +71,12 @@ double decode_gb(const TextConfig& t, int64_t context, int64_t weight_bytes, int
            1e9;
 }
 
+double most_resident_mb() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return double(usage.ru_maxrss) / 1024;
+}
+
 class Bench {
   public:
     Bench(const BenchFlags& flags, Model& model)
@@ -78,6 +84,7 @@ class Bench {
           model_(model),
           engine_(model.data().engine),
           type_(engine_.types().activations),
+          resident_mb_(most_resident_mb()),
           peak_(peak_gflops(type_, engine_.pool())),
           read_(peak_read_gb_per_s(engine_.pool())) {}
 
@@ -224,6 +231,7 @@ class Bench {
     Model& model_;
     Engine& engine_;
     DType type_;
+    double resident_mb_;  // after the load, before anything is measured
     double peak_, read_;
 };
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "model/families.h"
 
@@ -21,7 +20,6 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
       context_{cpu_kernels(), *pool_, *arena_, DType::f32},
       tokenizer_(Tokenizer::load([&](const std::string& name) { return folder.read(name); },
                                  folder.where())) {
-    const Stopwatch watch;
     const auto json = folder.read("config.json");
     if (!json) throw Error("no model here", "a folder with config.json", "none", folder.where());
     const ModelConfig config = parse_config(*json, folder.where() + "/config.json");
@@ -39,7 +37,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     context_.activations = types_.activations;
     context_.cancel = &cancel;
     model_ = load_model(context_, *checkpoint_, config, types_);
-    load_ms_ = watch.ms();
+    load_ms_ = start_.ms();
 }
 
 Tensor Engine::encode(Context& ctx, const Tiles& tiles, int at_once) {

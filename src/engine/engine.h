@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "engine/kv_cache.h"
 #include "engine/sampler.h"
 #include "internvl/options.h"
@@ -67,6 +68,7 @@ class Engine {
     Tensor encode(Context&, const Tiles&, int at_once);
     Tensor prefill(const Generation&, KvCache&);
 
+    Stopwatch start_;
     std::unique_ptr<ThreadPool> pool_;
     std::unique_ptr<Arena> arena_;
     Context context_;

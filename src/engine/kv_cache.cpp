@@ -11,7 +11,7 @@ KvCache::KvCache(int64_t layers, int64_t heads, int64_t head_dim, DType dtype, i
     CacheView view;
     view.dtype = dtype;
     view.heads = heads;
-    view.head_dim = head_dim;
+    view.head_dim = padded_head(head_dim);
     view.blocks = blocks;
     const int64_t half =
         blocks * view.block_stride() * size_of(dtype);  // the keys, or the values, of one layer

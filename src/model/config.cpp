@@ -115,8 +115,8 @@ VisionConfig parse_vision(const Fields& f, const std::optional<int64_t>& forced_
     f.only("num_channels", 3);
     f.only("norm_type", "layer_norm");
     f.only("qk_normalization", false);
-    if (v.hidden % v.heads != 0 || v.hidden / v.heads % 16 != 0)
-        f.fail("num_attention_heads", fmt::format("heads of a multiple of 16 out of {}", v.hidden));
+    if (v.hidden % v.heads != 0 || v.hidden / v.heads % 2 != 0)
+        f.fail("num_attention_heads", fmt::format("heads of an even width out of {}", v.hidden));
     if (v.hidden % 2 != 0 || v.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
     if (v.image_size % v.patch != 0 || v.image_size / v.patch % 2 != 0)
         f.fail("patch_size", fmt::format("an even number of patches out of {}", v.image_size));
@@ -147,8 +147,8 @@ TextConfig parse_text(const Fields& f) {
     f.absent("quantization_config");
     if (t.hidden % t.heads != 0)
         f.fail("num_attention_heads", fmt::format("a divisor of {}", t.hidden));
-    t.head_dim = f.count("head_dim", 16, widest, t.hidden / t.heads);
-    if (t.head_dim % 16 != 0) f.fail("num_attention_heads", "heads of a multiple of 16 wide");
+    t.head_dim = f.count("head_dim", 2, widest, t.hidden / t.heads);
+    if (t.head_dim % 2 != 0) f.fail("num_attention_heads", "heads of an even width");
     if (t.heads % t.kv_heads != 0)
         f.fail("num_key_value_heads", fmt::format("a divisor of {}", t.heads));
     if (t.hidden % 2 != 0 || t.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");

@@ -61,13 +61,18 @@ struct RopeArgs {
     const float* sin;
 };
 
+// Heads in the cache are padded with zeros to whole strips of 16.
+constexpr int64_t padded_head(int64_t head_dim) {
+    return (head_dim + 15) / 16 * 16;
+}
+
 // Key and value blocks of one layer: base pointers and the distance between blocks and between
 // heads, in elements.
 struct CacheView {
     void* keys = nullptr;
     void* values = nullptr;
     DType dtype = DType::f32;
-    int64_t heads = 0, head_dim = 0, blocks = 0;
+    int64_t heads = 0, head_dim = 0, blocks = 0;  // head_dim as padded
     int64_t head_stride() const { return cache_block * head_dim; }
     int64_t block_stride() const { return heads * head_stride(); }
 };
@@ -92,7 +97,7 @@ struct AttentionArgs {
     int span_count;
     bool causal;
     float scale;
-    float* scratch;  // attention_scratch(head_dim) floats for each thread
+    float* scratch;  // attention_scratch(cache.head_dim) floats for each thread
 };
 
 struct Kernels {

@@ -78,7 +78,7 @@ Tensor attention(Context& ctx, const View& q, const CacheView& cache,
     args.spans = spans.data();
     args.span_count = int(spans.size());
     args.causal = causal;
-    args.scale = 1.0f / std::sqrt(float(cache.head_dim));
+    args.scale = 1.0f / std::sqrt(float(q.dim[3]));
     args.scratch = scratch.as<float>();
     ctx.kernels.attention(args, ctx.pool);
     return out;
@@ -86,10 +86,10 @@ Tensor attention(Context& ctx, const View& q, const CacheView& cache,
 
 Tensor attention_dense(Context& ctx, const View& q, const View& k, const View& v, int64_t parts) {
     const int64_t rows = q.dim[0] / parts, heads = q.dim[1], dim = q.dim[2];
-    const int64_t blocks = (rows + cache_block - 1) / cache_block;
+    const int64_t blocks = (rows + cache_block - 1) / cache_block, padded = padded_head(dim);
     // A cache of this call only: run p has the blocks from p*blocks on.
-    Tensor store = ctx.arena.get(ctx.activations, {2, parts * blocks, heads, cache_block * dim});
-    const CacheView cache{store.data,    store.slice(0, 1, 1).data, ctx.activations, heads, dim,
+    Tensor store = ctx.arena.get(ctx.activations, {2, parts * blocks, heads, cache_block * padded});
+    const CacheView cache{store.data,    store.slice(0, 1, 1).data, ctx.activations, heads, padded,
                           parts * blocks};
     std::vector<int32_t> slots(size_t(q.dim[0])), table(size_t(parts * blocks));
     std::vector<AttentionSpan> spans;

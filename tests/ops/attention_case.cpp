@@ -22,7 +22,7 @@ AttentionCase::AttentionCase(const AttentionShape& s, DType dtype) : shape(s) {
     k = random_tensor(dtype, {keys, s.kv_heads, s.head_dim}, 2);
     v = random_tensor(dtype, {keys, s.kv_heads, s.head_dim}, 3);
     out = make_tensor(dtype, {queries, s.kv_heads, s.group, s.head_dim});
-    cache.dtype = dtype, cache.heads = s.kv_heads, cache.head_dim = s.head_dim,
+    cache.dtype = dtype, cache.heads = s.kv_heads, cache.head_dim = padded_head(s.head_dim),
     cache.blocks = blocks;
     const size_t half = size_t(blocks * cache.block_stride() * size_of(dtype));
     memory = map_memory(2 * half);
@@ -51,7 +51,7 @@ void AttentionCase::store(const Kernels& kernels, ThreadPool& pool) {
 }
 
 void AttentionCase::run(const Kernels& kernels, ThreadPool& pool) {
-    scratch.resize(size_t(attention_scratch(shape.head_dim) * pool.threads()));
+    scratch.resize(size_t(attention_scratch(cache.head_dim) * pool.threads()));
     const float scale = 1 / std::sqrt(float(shape.head_dim));
     kernels.attention(
         {q, out, cache, spans.data(), int(spans.size()), shape.causal, scale, scratch.data()},
@@ -103,6 +103,8 @@ void add_attention(std::vector<OpCase>& list) {
         {2, 1, 128, {{49, 49}}, true},
         {4, 1, 16, {{1025, 1025}}, false},
         {2, 1, 80, {{16, 16}, {17, 17}}, false},
+        {4, 2, 8, {{20, 20}}, true},
+        {1, 1, 34, {{3, 70}}, false},
     };
     const AttentionShape real[] = {
         // a tile of the vision tower; a prompt; one token

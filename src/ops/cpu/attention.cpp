@@ -149,11 +149,12 @@ static void key_step(const Head<T>& head, TileKernel tile, const Scratch<T>& s, 
 template <class T>
 static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t end,
                    float* memory) {
-    const int64_t dim = head.args.cache.head_dim, rows = end - begin;
+    const int64_t dim = head.args.cache.head_dim, used = head.args.q.dim[3], rows = end - begin;
     const Scratch<T> s(memory, dim);
-    for (int64_t r = 0; r < rows; ++r)
-        std::memcpy(static_cast<void*>(s.queries + r * dim), head.row(head.args.q, begin + r),
-                    dim * sizeof(T));
+    for (int64_t r = 0; r < rows; ++r) {
+        std::memcpy(static_cast<void*>(s.queries + r * dim), head.row(head.args.q, begin + r), used * sizeof(T));
+        std::memset(static_cast<void*>(s.queries + r * dim + used), 0, (dim - used) * sizeof(T));
+    }
     std::fill_n(s.sums, rows * dim, 0.0f);
     std::fill_n(s.maximum, rows, -std::numeric_limits<float>::infinity());
     std::fill_n(s.total, rows, 0.0f);
@@ -162,8 +163,9 @@ static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t 
     for (int64_t r = 0; r < rows; ++r) {
         T* out = head.row(head.args.out, begin + r);
         const V by = hn::Set(D(), 1.0f / s.total[r]);
-        for (int64_t i = 0; i < dim; i += lanes)
-            store(hn::Mul(load(s.sums + r * dim + i), by), out + i);
+        int64_t i = 0;
+        for (; i + lanes <= used; i += lanes) store(hn::Mul(load(s.sums + r * dim + i), by), out + i);
+        if (i < used) store_part(hn::Mul(load(s.sums + r * dim + i), by), out + i, used - i);
     }
 }
 
@@ -235,8 +237,9 @@ static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, i
         const T* value = a.values.as<T>() + token * a.values.stride[0] + head * a.values.stride[1];
         if (place == 0) std::memset(static_cast<void*>(values), 0, c.head_stride() * sizeof(T));
         for (int64_t d = 0; d < c.head_dim; ++d) {
-            keys[(d / pack * cache_block + place) * pack + d % pack] = key[d];
-            values[(place / pack * c.head_dim + d) * pack + place % pack] = value[d];
+            const bool real = d < a.keys.dim[2];
+            keys[(d / pack * cache_block + place) * pack + d % pack] = real ? key[d] : T{};
+            values[(place / pack * c.head_dim + d) * pack + place % pack] = real ? value[d] : T{};
         }
     }
 }

@@ -16,9 +16,12 @@ namespace internvl {
 namespace HWY_NAMESPACE {
 
 static constexpr int strip_vectors = int(16 / lanes);
-// Sums must stay in registers: 24 of AVX-512's 32, else one strip at a time (12 of AVX2's 16, 24 of
-// NEON's 32).
-static constexpr int strips_at_once = lanes == 16 ? tile_strips : 1;
+// As many strips at a time as keep the sums in registers: 24 of AVX-512's and NEON's 32, 12 of 16
+// elsewhere.
+static constexpr int most_sums = lanes == 16 || HWY_TARGET == HWY_NEON ? 24 : 12;
+static constexpr int strips_at_once(int rows) {
+    return HWY_MAX(1, HWY_MIN(tile_strips, most_sums / (rows * strip_vectors)));
+}
 
 // The values of one step of a strip, vector v: `even` only for f32, both of a pair for 16-bit
 // types.
@@ -70,11 +73,11 @@ static void tile_part(const TileArgs& t, int first_strip) {
 
 template <class A, class W, int rows>
 static void tile_of_rows(const TileArgs& t) {
+    constexpr int together = strips_at_once(rows);
     int s = 0;
-    if constexpr (strips_at_once == tile_strips)
-        for (; s + tile_strips <= t.strips; s += tile_strips)
-            tile_part<A, W, rows, tile_strips>(t, s);
-    for (; s < t.strips; ++s) tile_part<A, W, rows, 1>(t, s);
+    for (; s + together <= t.strips; s += together) tile_part<A, W, rows, together>(t, s);
+    if constexpr (together > 1)
+        for (; s < t.strips; ++s) tile_part<A, W, rows, 1>(t, s);
 }
 
 template <class A, class W>
