@@ -5,8 +5,9 @@
 //     internvl::Chat chat(model);
 //     std::cout << chat.ask("What is in the picture?", {internvl::Photo::open("cat.jpg")}).text;
 //
-// Mistakes of the caller and of outside data are thrown as std::runtime_error with one line that says what was
-// expected, what was found and where. A Model may be shared by chats of one thread; it is not thread-safe.
+// Mistakes of the caller and of outside data are thrown as std::runtime_error with one line that
+// says what was expected, what was found and where. A Model may be shared by chats of one thread;
+// it is not thread-safe.
 
 #include <cstddef>
 #include <functional>
@@ -28,7 +29,8 @@ class Photo {
     // The bytes of a JPEG, PNG, WebP, ... file.
     static Photo decode(std::span<const std::byte> file, const ImageOptions& = {});
     // width * height * 3 bytes, rows from the top.
-    static Photo from_rgb(std::span<const std::byte> rgb, int width, int height, const ImageOptions& = {});
+    static Photo from_rgb(std::span<const std::byte> rgb, int width, int height,
+                          const ImageOptions& = {});
 
     int width() const;
     int height() const;
@@ -45,7 +47,8 @@ class Photo {
 // A loaded model.
 class Model {
   public:
-    // `name`: a folder in the released layout, a repository id in the Hugging Face cache, or "demo".
+    // `name`: a folder in the released layout, a repository id in the Hugging Face cache, or
+    // "demo".
     explicit Model(const std::string& name, const LoadOptions& = {});
 
     int64_t parameters() const;
@@ -73,9 +76,10 @@ struct Result {
 };
 
 struct ChatOptions {
-    std::string system;           // "" = the model's own
-    bool combine = false;         // all pictures of a question under one <image>
-    bool compat_reference = false;  // the card's chat() to the letter: <image> marks in questions are placeholders
+    std::string system;    // "" = the model's own
+    bool combine = false;  // all pictures of a question under one <image>
+    bool compat_reference =
+        false;  // the card's chat() to the letter: <image> marks in questions are placeholders
 };
 
 // A conversation: each question is answered with the whole history in view.
@@ -84,7 +88,8 @@ class Chat {
     explicit Chat(const Model&, const ChatOptions& = {});
 
     // `on_text` hears the answer as it is made, in whole characters; returning false ends it.
-    Result ask(const std::string& question, const std::vector<Photo>& photos = {}, const GenerateOptions& = {},
+    Result ask(const std::string& question, const std::vector<Photo>& photos = {},
+               const GenerateOptions& = {},
                const std::function<bool(std::string_view)>& on_text = {});
     void reset();
 

@@ -1,5 +1,6 @@
 #pragma once
-// Plain settings, shared by the library's face, the command line and the engine. Defaults are those of the command line.
+// Plain settings, shared by the library's face, the command line and the engine. Defaults are those
+// of the command line.
 
 #include <cstdint>
 #include <string>
@@ -7,7 +8,8 @@
 
 namespace internvl {
 
-// How an answer is made (spec 6.4). Greedy unless do_sample; the sampling fields then have the reference's defaults.
+// How an answer is made (spec 6.4). Greedy unless do_sample; the sampling fields then have the
+// reference's defaults.
 struct GenerateOptions {
     int max_new_tokens = 1024;
     int min_new_tokens = 0;

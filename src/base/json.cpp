@@ -12,7 +12,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& where) {
     constexpr int deepest = 64;
     std::vector<std::unordered_set<std::string>> keys;  // of the open objects
     const auto check = [&](int depth, json::parse_event_t event, json& value) {
-        if (depth > deepest)
+        if (depth >= deepest)
             throw Error("JSON is nested too deeply", "at most 64 levels", "", where);
         if (event == json::parse_event_t::object_start) keys.emplace_back();
         if (event == json::parse_event_t::object_end) keys.pop_back();
