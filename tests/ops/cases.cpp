@@ -16,7 +16,8 @@ double tolerance_of(DType activations, int64_t inner) {
     return rounding + 4e-7 * std::sqrt(double(inner)) + 1e-6;
 }
 
-Tensor random_tensor(DType dtype, std::initializer_list<int64_t> shape, uint64_t seed, float scale) {
+Tensor random_tensor(DType dtype, std::initializer_list<int64_t> shape, uint64_t seed,
+                     float scale) {
     Tensor t = make_tensor(dtype, shape);
     uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
     for (int64_t i = 0; i < t.size(); ++i) {
@@ -25,9 +26,12 @@ Tensor random_tensor(DType dtype, std::initializer_list<int64_t> shape, uint64_t
         // Four bytes summed: near enough to normal, deviation 147.8.
         const int sum = int(x & 255) + int(x >> 8 & 255) + int(x >> 16 & 255) + int(x >> 24 & 255);
         const float value = float(sum - 510) / 147.8f * scale;
-        if (dtype == DType::f32) t.as<float>()[i] = value;
-        else if (dtype == DType::bf16) t.as<bf16_t>()[i] = to_bf16(value);
-        else t.as<f16_t>()[i] = to_f16(value);
+        if (dtype == DType::f32)
+            t.as<float>()[i] = value;
+        else if (dtype == DType::bf16)
+            t.as<bf16_t>()[i] = to_bf16(value);
+        else
+            t.as<f16_t>()[i] = to_f16(value);
     }
     return t;
 }
@@ -140,7 +144,9 @@ static void add_gemm(std::vector<OpCase>& list) {
         {1, 896, {4864, 4864}, false, false, false, false, false},
         {1, 896, {151655}, false, false, false, false, true},
     };
-    for (const auto& [a, w] : types) {
+    for (const std::pair<DType, DType>& type : types) {
+        const DType a = type.first,
+                    w = type.second;  // a lambda cannot catch a structured binding everywhere
         for (const GemmShape& s : small)
             list.push_back({fmt::format("gemm/{}x{}/{}x{}x{}", dtype_name(a), dtype_name(w), s.rows,
                                         s.in, s.outs[0]),
