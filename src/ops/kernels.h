@@ -114,7 +114,8 @@ struct Kernels {
     void (*rope)(const RopeArgs&, ThreadPool&);
     void (*cache_store)(const CacheStoreArgs&, ThreadPool&);
     void (*attention)(const AttentionArgs&, ThreadPool&);
-    // Same shape, any strides with a contiguous last dimension; converts f32, bf16 or f16 to f32 or bf16.
+    // Same shape, any strides with a contiguous last dimension; converts f32, bf16 or f16 to f32 or
+    // bf16.
     void (*copy)(const View& from, const View& to, ThreadPool&);
 };
 

@@ -164,10 +164,7 @@ ByteBpe ByteBpe::load(std::string_view vocab_json, std::string_view merges,
         if (bpe.merges_[slot].pair == UINT64_MAX) bpe.merges_[slot] = {pair, rank, merged};
         ++rank;
     }
-    bpe.byte_merge_.assign(65536, no_merge);
-    for (size_t pair = 0; pair < bpe.byte_merge_.size(); ++pair)
-        if (const Slot* slot = bpe.find_merge(bpe.byte_id_[pair >> 8], bpe.byte_id_[pair & 255]))
-            bpe.byte_merge_[pair] = uint32_t(slot - bpe.merges_.data());
+    bpe.find_whole_characters();
     return bpe;
 }
 
@@ -185,22 +182,65 @@ const ByteBpe::Slot* ByteBpe::find_merge(int left, int right) const {
     }
 }
 
+// Most characters of two or three bytes are one piece, and beside other such characters their bytes
+// are merged before any merge that takes one of their ends to the other side: every rank of those
+// is higher. They can be taken whole.
+void ByteBpe::find_whole_characters() {
+    // The lowest rank at which a piece meets, on its right, what begins a character, or on its left
+    // what ends one.
+    std::vector<uint32_t> as_left(size_t(size()), no_merge), as_right(size_t(size()), no_merge);
+    for (const Slot& slot : merges_) {
+        if (slot.pair == UINT64_MAX) continue;
+        const size_t left = slot.pair >> 32, right = uint32_t(slot.pair);
+        if (uint8_t(piece(int(right)).front()) >= 0xc0)
+            as_left[left] = std::min(as_left[left], slot.rank);
+        if ((uint8_t(piece(int(left)).back()) & 0xc0) == 0x80)
+            as_right[right] = std::min(as_right[right], slot.rank);
+    }
+    character_.assign(65536, -1);
+    for (uint32_t c = 0x80; c < 65536; ++c) {
+        std::string bytes;
+        append_utf8(c, bytes);
+        const int a = byte_id_[uint8_t(bytes[0])], b = byte_id_[uint8_t(bytes[1])];
+        const Slot* first = find_merge(a, b);
+        if (!first || as_right[size_t(a)] <= first->rank) continue;
+        if (bytes.size() == 2) {
+            if (as_left[size_t(b)] > first->rank) character_[c] = first->merged;
+            continue;
+        }
+        const int last = byte_id_[uint8_t(bytes[2])];
+        const Slot* second = find_merge(first->merged, last);
+        const Slot* rival = find_merge(b, last);
+        if (!second || (rival && rival->rank <= first->rank)) continue;
+        if (as_left[size_t(last)] > second->rank && as_right[size_t(first->merged)] > second->rank)
+            character_[c] = second->merged;
+    }
+}
+
 // Words are short: the pair to merge is found by looking at all of them.
 void ByteBpe::merge_word(std::string_view word, std::vector<int>& ids) const {
     constexpr size_t longest = 160;
     if (word.size() > longest) return merge_long_word(word, ids);
     int symbol[longest], merged[longest];
     uint32_t rank[longest];  // of a symbol with its right neighbour; no_merge where there is none
-    const auto look_up = [&](size_t i, const Slot* slot) {
+    const auto look_up = [&](size_t i) {
+        const Slot* slot = find_merge(symbol[i], symbol[i + 1]);
         rank[i] = slot ? slot->rank : no_merge;
         merged[i] = slot ? slot->merged : 0;
     };
-    size_t count = word.size();
-    for (size_t i = 0; i < count; ++i) symbol[i] = byte_id_[uint8_t(word[i])];
-    for (size_t i = 0; i + 1 < count; ++i) {
-        const uint32_t slot = byte_merge_[uint8_t(word[i]) << 8 | uint8_t(word[i + 1])];
-        look_up(i, slot == no_merge ? nullptr : &merges_[slot]);
+    size_t count = 0;
+    for (size_t at = 0; at < word.size();) {
+        const uint8_t byte = uint8_t(word[at]);
+        const CodePoint c = byte < 0x80 ? CodePoint{byte, 1, true} : decode_at(word, at);
+        const size_t end = at + size_t(c.bytes);
+        const bool among_its_like = (at == 0 || uint8_t(word[at - 1]) >= 0x80) &&
+                                    (end == word.size() || uint8_t(word[end]) >= 0x80);
+        const int whole =
+            c.bytes > 1 && c.valid && c.value < 65536 && among_its_like ? character_[c.value] : -1;
+        symbol[count++] = whole >= 0 ? whole : byte_id_[byte];
+        at = whole >= 0 ? end : at + 1;
     }
+    for (size_t i = 0; i + 1 < count; ++i) look_up(i);
     while (count > 1) {
         uint32_t least = no_merge;
         for (size_t i = 0; i + 1 < count; ++i) least = std::min(least, rank[i]);
@@ -212,8 +252,8 @@ void ByteBpe::merge_word(std::string_view word, std::vector<int>& ids) const {
         std::memmove(merged + best + 1, merged + best + 2, moved * sizeof(int));
         std::memmove(rank + best + 1, rank + best + 2, moved * sizeof(uint32_t));
         --count;
-        if (best > 0) look_up(best - 1, find_merge(symbol[best - 1], symbol[best]));
-        if (best + 1 < count) look_up(best, find_merge(symbol[best], symbol[best + 1]));
+        if (best > 0) look_up(best - 1);
+        if (best + 1 < count) look_up(best);
     }
     ids.insert(ids.end(), symbol, symbol + count);
 }

@@ -29,6 +29,7 @@ class ByteBpe {
         int merged = 0;
     };
     const Slot* find_merge(int left, int right) const;
+    void find_whole_characters();
     void merge_word(std::string_view word, std::vector<int>& ids) const;
     void merge_long_word(std::string_view word, std::vector<int>& ids) const;
 
@@ -37,8 +38,9 @@ class ByteBpe {
     int byte_id_[256];
     std::vector<Slot> merges_;  // open addressing, a power of two
     uint64_t mask_ = 0;
-    std::vector<uint32_t>
-        byte_merge_;  // [256 * 256] slot of a pair of bytes, the most frequent question
+    // [65536] the piece that a character always becomes before anything else happens to its
+    // bytes, or -1.
+    std::vector<int> character_;
 };
 
 // The end of the word that begins at text[at], by the pattern of Qwen2:

@@ -39,9 +39,8 @@ CharClass class_of(uint32_t c) {
     return c < table.size() ? table[c] : look_up(c);
 }
 
-// Code points that normal form C never touches, whatever stands beside them, as far as the
-// neighbours are of this kind too: no decomposition, no combining class, never the second half of a
-// composition.
+// Starters that normal form C leaves alone and that never join what stands before them. They may
+// join a mark that follows.
 static bool is_inert(uint32_t c) {
     return c < 0x300 || (c >= 0x400 && c < 0x483) || (c >= 0x2010 && c <= 0x2027) ||
            (c >= 0x3000 && c <= 0x3029) || (c >= 0x3041 && c <= 0x3096) ||
@@ -50,30 +49,47 @@ static bool is_inert(uint32_t c) {
            (c >= 0x1f300 && c <= 0x1faff);
 }
 
-static bool is_inert_text(std::string_view text) {
-    for (size_t i = 0; i < text.size();) {
-        if (uint8_t(text[i]) < 0x80) {
-            ++i;
-            continue;
-        }
-        const CodePoint c = decode_at(text, i);
-        if (!is_inert(c.value)) return false;
-        i += size_t(c.bytes);
-    }
-    return true;
-}
-
-std::string normalise_nfc(std::string_view text) {
-    if (is_inert_text(text)) return std::string(text);
-    utf8proc_uint8_t* out = nullptr;
+static void append_normalised(std::string_view text, std::string& out) {
+    utf8proc_uint8_t* composed = nullptr;
     const auto flags = utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     const utf8proc_ssize_t length =
         utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                     utf8proc_ssize_t(text.size()), &out, flags);
+                     utf8proc_ssize_t(text.size()), &composed, flags);
     if (length < 0) throw std::bad_alloc();  // the text is valid UTF-8: nothing else can go wrong
-    std::string result(reinterpret_cast<char*>(out), size_t(length));
-    std::free(out);
-    return result;
+    out.append(reinterpret_cast<char*>(composed), size_t(length));
+    std::free(composed);
+}
+
+// Most text is inert; only a run of other characters, with the inert one before it, needs the
+// library.
+std::string normalise_nfc(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    size_t done = 0,
+           previous = 0;  // text before `done` is in `out`; where the last character began
+    for (size_t at = 0; at < text.size();) {
+        if (uint8_t(text[at]) < 0x80) {
+            previous = at++;
+            continue;
+        }
+        CodePoint c = decode_at(text, at);
+        if (is_inert(c.value)) {
+            previous = at;
+            at += size_t(c.bytes);
+            continue;
+        }
+        const size_t begin = previous;
+        while (!is_inert(c.value)) {
+            at += size_t(c.bytes);
+            if (at == text.size()) break;
+            c = decode_at(text, at);
+        }
+        out += text.substr(done, begin - done);
+        append_normalised(text.substr(begin, at - begin), out);
+        done = previous = at;
+    }
+    out += text.substr(done);
+    return out;
 }
 
 }  // namespace internvl

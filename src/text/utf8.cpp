@@ -22,7 +22,7 @@ static Lead lead_of(uint8_t b) {
     return {0, 0, 0};
 }
 
-CodePoint decode_at(std::string_view text, size_t at) {
+CodePoint decode_slowly(std::string_view text, size_t at) {
     const uint8_t first = uint8_t(text[at]);
     if (first < 0x80) return {first, 1, true};
     const Lead lead = lead_of(first);

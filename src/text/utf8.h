@@ -13,7 +13,16 @@ struct CodePoint {
     int bytes;
     bool valid;
 };
-CodePoint decode_at(std::string_view text, size_t at);
+CodePoint decode_slowly(std::string_view text, size_t at);
+inline CodePoint decode_at(std::string_view text, size_t at) {
+    const auto byte = [&](size_t i) { return uint32_t(uint8_t(text[at + i])); };
+    if (byte(0) < 0x80) return {byte(0), 1, true};
+    // The commonest three-byte leads, whose second byte is not restricted.
+    if (byte(0) > 0xe0 && byte(0) < 0xed && at + 2 < text.size() && (byte(1) & 0xc0) == 0x80 &&
+        (byte(2) & 0xc0) == 0x80)
+        return {(byte(0) & 15) << 12 | (byte(1) & 63) << 6 | (byte(2) & 63), 3, true};
+    return decode_slowly(text, at);
+}
 void append_utf8(uint32_t code_point, std::string& out);
 
 // Every broken sequence becomes U+FFFD, as Python's bytes.decode(errors="replace").

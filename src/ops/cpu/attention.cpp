@@ -152,7 +152,8 @@ static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t 
     const int64_t dim = head.args.cache.head_dim, used = head.args.q.dim[3], rows = end - begin;
     const Scratch<T> s(memory, dim);
     for (int64_t r = 0; r < rows; ++r) {
-        std::memcpy(static_cast<void*>(s.queries + r * dim), head.row(head.args.q, begin + r), used * sizeof(T));
+        std::memcpy(static_cast<void*>(s.queries + r * dim), head.row(head.args.q, begin + r),
+                    used * sizeof(T));
         std::memset(static_cast<void*>(s.queries + r * dim + used), 0, (dim - used) * sizeof(T));
     }
     std::fill_n(s.sums, rows * dim, 0.0f);
@@ -164,7 +165,8 @@ static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t 
         T* out = head.row(head.args.out, begin + r);
         const V by = hn::Set(D(), 1.0f / s.total[r]);
         int64_t i = 0;
-        for (; i + lanes <= used; i += lanes) store(hn::Mul(load(s.sums + r * dim + i), by), out + i);
+        for (; i + lanes <= used; i += lanes)
+            store(hn::Mul(load(s.sums + r * dim + i), by), out + i);
         if (i < used) store_part(hn::Mul(load(s.sums + r * dim + i), by), out + i, used - i);
     }
 }
