@@ -10,7 +10,9 @@ int main(int argc, char** argv) {
         internvl::Chat chat(model);
         internvl::GenerateOptions options;
         options.max_new_tokens = 64;
-        const auto print = [](std::string_view piece) { return bool(std::cout << piece << std::flush); };
+        const auto print = [](std::string_view piece) {
+            return bool(std::cout << piece << std::flush);
+        };
         const auto first = chat.ask(argv[3], {internvl::Photo::open(argv[2])}, options, print);
         std::cout << "\n-- " << first.ids.size() << " tokens, " << first.finish_reason << '\n';
         std::cout << chat.ask("Tell me more.", {}, options).text << '\n';

@@ -33,6 +33,8 @@ struct ImageOptions {
     bool thumbnail = true;
     bool tiling = true;        // off: one tile, the whole picture
     bool exif_rotate = false;  // the reference never does
+    bool pillow_12 =
+        false;  // resize tall pictures as Pillow up to 12 did, not as 13 (docs/image_parity.md)
 };
 
 struct LoadOptions {

@@ -36,7 +36,9 @@ static std::string system_of(const Model& model, const ChatOptions& options) {
 Chat::Chat(const Model& model, const ChatOptions& options)
     : data_(new Data{
           model, options,
-          Session(model.data().engine, system_of(model, options), options.compat_reference)}) {}
+          Session(model.data().engine, system_of(model, options), options.compat_reference)}) {
+    data_->session.on_tiles = options.on_tiles;
+}
 
 void Chat::reset() {
     data_->session.reset();

@@ -6,6 +6,8 @@
 
 namespace internvl {
 
+TileOptions tile_options(const ImageOptions&);
+
 struct Photo::Data {
     int width, height;
     Tiles tiles;

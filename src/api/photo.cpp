@@ -10,15 +10,20 @@
 
 namespace internvl {
 
+TileOptions tile_options(const ImageOptions& o) {
+    TileOptions t;
+    t.min_num = o.min_num;
+    t.max_num = o.max_num;
+    t.thumbnail = o.thumbnail;
+    t.tiling = o.tiling;
+    t.order = o.pillow_12 ? PassOrder::horizontal_first : PassOrder::pillow_13;
+    return t;
+}
+
 static std::shared_ptr<const Photo::Data> cut(const Image& image, const ImageOptions& options,
                                               double decode_ms) {
     const Stopwatch watch;
-    TileOptions tiling;
-    tiling.min_num = options.min_num;
-    tiling.max_num = options.max_num;
-    tiling.thumbnail = options.thumbnail;
-    tiling.tiling = options.tiling;
-    Tiles tiles = cut_tiles(image, tiling);
+    Tiles tiles = cut_tiles(image, tile_options(options));
     return std::make_shared<Photo::Data>(
         Photo::Data{image.width, image.height, std::move(tiles), decode_ms, watch.ms()});
 }

@@ -118,8 +118,7 @@ class Bench {
         const MappedFile file = MappedFile::open(path);
         const std::span bytes(reinterpret_cast<const uint8_t*>(file.bytes().data()),
                               file.bytes().size());
-        TileOptions options;
-        options.max_num = flags_.picture.options.max_num;
+        const TileOptions options = tile_options(flags_.picture.resolved());
         Image image;
         Tiles tiles;
         std::vector<uint16_t> pixels;
@@ -252,11 +251,7 @@ int bench(const BenchFlags& flags) {
 Run declare_bench(CLI::App& app) {
     auto flags = std::make_shared<BenchFlags>();
     flags->model.declare(app, true);
-    app.add_option("-i,--image", flags->images,
-                   "Measure the preparation of this picture (repeatable)")
-        ->type_name("FILE")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    declare_images(app, flags->images, "Measure the preparation of this picture (repeatable)");
     const auto count = [&](const char* name, int& value, const char* text) {
         app.add_option(name, value, text)->check(CLI::PositiveNumber)->capture_default_str();
     };

@@ -135,6 +135,7 @@ int run_play(const ChatFlags& flags, Model& model, const Play& play) {
     options.compat_reference = flags.compat.reference();
     options.combine |= flags.combine;
     if (!flags.system.empty()) options.system = flags.system;
+    options.on_tiles = tile_progress(flags.quiet);
     const GenerateOptions generate = flags.generation.resolved(options.compat_reference);
     Chat chat(model, options);
     for (const Round& round : play.rounds) {
@@ -169,6 +170,7 @@ int chat(const ChatFlags& flags) {
     if (!interactive) return run_play(flags, model, play);
     InteractiveOptions options;
     options.chat.combine = flags.combine;
+    options.chat.on_tiles = tile_progress(flags.quiet);
     options.chat.system = flags.system;
     options.generate = flags.generation.resolved(false);
     options.image = flags.picture.resolved();
@@ -181,10 +183,7 @@ int chat(const ChatFlags& flags) {
 Run declare_chat(CLI::App& app) {
     auto flags = std::make_shared<ChatFlags>();
     flags->model.declare(app, true);
-    app.add_option("-i,--image", flags->images, "A picture (repeatable)")
-        ->type_name("FILE")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    declare_images(app, flags->images, "A picture (repeatable)");
     app.add_option("-v,--video", flags->videos, "A video (not in this version)")
         ->type_name("FILE")
         ->expected(1);

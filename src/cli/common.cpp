@@ -1,5 +1,7 @@
 #include "cli/common.h"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -84,6 +86,10 @@ void PictureFlags::declare(CLI::App& app) {
     app.add_flag("--no-thumbnail", no_thumbnail, "No extra tile of the whole picture")
         ->group(group);
     app.add_flag("--no-tiling", no_tiling, "One tile, the whole picture")->group(group);
+    app.add_flag(
+           "--pillow-12", options.pillow_12,
+           "Resize as Pillow up to 12 did (13 changed the order of its passes for tall pictures)")
+        ->group(group);
     app.add_flag("--exif-rotate", options.exif_rotate,
                  "Turn photos as their EXIF says (the reference does not)")
         ->group(group);
@@ -100,6 +106,13 @@ ImageOptions PictureFlags::resolved() const {
     o.thumbnail = !no_thumbnail;
     o.tiling = !no_tiling;
     return o;
+}
+
+void declare_images(CLI::App& app, std::vector<std::string>& files, const char* text) {
+    app.add_option("-i,--image", files, text)
+        ->type_name("FILE")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 void CompatFlag::declare(CLI::App& app, const char* fallback) {
@@ -127,6 +140,17 @@ void print_line(const std::string& text) {
 
 std::string path_beside(const std::string& file, const std::string& name) {
     return (std::filesystem::path(file).parent_path() / name).string();
+}
+
+std::function<void(int, int)> tile_progress(bool quiet) {
+    if (quiet || !isatty(STDERR_FILENO)) return {};
+    return [](int done, int tiles) {
+        if (done < tiles)
+            fmt::print(stderr, "\rlooking: tile {} of {} ", done + 1, tiles);
+        else
+            fmt::print(stderr, "\r\033[K");
+        std::fflush(stderr);
+    };
 }
 
 // A signal handler can reach nothing but globals.

@@ -59,6 +59,9 @@ struct PictureFlags {
     ImageOptions resolved() const;
 };
 
+// -i FILE, repeatable.
+void declare_images(CLI::App&, std::vector<std::string>& files, const char* text);
+
 // --compat reference
 struct CompatFlag {
     std::string compat;
@@ -70,6 +73,10 @@ std::string read_input(const std::string& file);  // a file, or stdin for "-"
 void print_line(const std::string& text);         // to stdout; throws BrokenPipe when nobody reads
 std::string path_beside(const std::string& file,
                         const std::string& name);  // `name` relative to where `file` lies
+
+// A line on stderr that is written over, on a terminal only: how far the look at the pictures has
+// come.
+std::function<void(int done, int tiles)> tile_progress(bool quiet);
 
 // The reader of our output went away: leave quietly.
 struct BrokenPipe {};

@@ -1,6 +1,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "api/data.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -21,8 +22,6 @@ struct TilesFlags {
     std::string out;
     bool json = false;
 };
-
-constexpr int tokens_per_tile = 256;
 
 Image decode_file(const std::string& path, bool exif_rotate) {
     const MappedFile file = MappedFile::open(path);
@@ -88,15 +87,6 @@ void write_tiles(const std::string& folder, const std::string& file, const Tiles
     for (int i = 0; i < tiles.count; ++i)
         write_png(tile_image(tiles, i), fmt::format("{}_{:02}.png", stem, i));
     write_png(contact_sheet(tiles), stem + "_sheet.png");
-}
-
-TileOptions tile_options(const ImageOptions& o) {
-    TileOptions t;
-    t.min_num = o.min_num;
-    t.max_num = o.max_num;
-    t.thumbnail = o.thumbnail;
-    t.tiling = o.tiling;
-    return t;
 }
 
 int tiles(const TilesFlags& flags) {

@@ -59,10 +59,7 @@ int trace(const TraceFlags& flags) {
 Run declare_trace(CLI::App& app) {
     auto flags = std::make_shared<TraceFlags>();
     flags->model.declare(app, true);
-    app.add_option("-i,--image", flags->images, "A picture (repeatable)")
-        ->type_name("FILE")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    declare_images(app, flags->images, "A picture (repeatable)");
     app.add_option("-p,--prompt", flags->prompt, "The question")->required();
     app.add_option("--out", flags->out, "Where to write")
         ->type_name("FILE.safetensors")

@@ -221,11 +221,7 @@ Run declare_verify(CLI::App& app) {
                    "A file as `trace` writes it, or a folder of scripts/reference_trace.py")
         ->type_name("EXPECTED")
         ->required();
-    app.add_option("-i,--image", flags->images,
-                   "The picture that a file was made with (repeatable)")
-        ->type_name("FILE")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    declare_images(app, flags->images, "The picture that a file was made with (repeatable)");
     flags->picture.declare(app);
     return [flags] { return verify(*flags); };
 }

@@ -40,12 +40,14 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     load_ms_ = start_.ms();
 }
 
-Tensor Engine::encode(Context& ctx, const Tiles& tiles, int at_once) {
+Tensor Engine::encode(Context& ctx, const Tiles& tiles, int at_once,
+                      const std::function<void(int, int)>& on_tiles) {
     const Vision& vision = model_.vision;
     const int64_t rows = vision.rows_per_tile(), side = tiles.side;
     Tensor all = make_tensor(ctx.activations, {tiles.count * rows, model_.decoder.width()});
     for (int first = 0; first < tiles.count; first += at_once) {
         const int count = std::min(at_once, tiles.count - first);
+        if (on_tiles) on_tiles(first, tiles.count);
         const Tensor pixels = ctx.arena.get(ctx.activations, {count, 3, side, side});
         if (ctx.activations == DType::f32)
             normalise(tiles, first, count, pixels.as<float>(), &ctx.pool);
@@ -53,11 +55,12 @@ Tensor Engine::encode(Context& ctx, const Tiles& tiles, int at_once) {
             normalise(tiles, first, count, pixels.as<uint16_t>(), &ctx.pool);
         copy(ctx, vision.forward(ctx, pixels), all.slice(0, first * rows, count * rows));
     }
+    if (on_tiles) on_tiles(tiles.count, tiles.count);
     return all;
 }
 
-Tensor Engine::encode(const Tiles& tiles) {
-    return encode(context_, tiles, tiles_at_once);
+Tensor Engine::encode(const Tiles& tiles, const std::function<void(int, int)>& on_tiles) {
+    return encode(context_, tiles, tiles_at_once, on_tiles);
 }
 
 // Tokens [position, position + count) of a sequence that lies in a cache of its own.
@@ -135,7 +138,7 @@ void Engine::trace(std::span<const int> prompt, const Tiles* tiles, bool last_lo
                    const std::function<void(const std::string&, const View&)>& watch) {
     Context watched = context_;
     watched.watch = watch;
-    const Tensor pictures = tiles ? encode(watched, *tiles, tiles->count) : Tensor();
+    const Tensor pictures = tiles ? encode(watched, *tiles, tiles->count, {}) : Tensor();
     const int64_t total = int64_t(prompt.size());
     KvCache cache = cache_for(model_.decoder, context_.activations, total);
     std::vector<int> wanted(last_logits ? 1 : prompt.size(), int(total - 1));

@@ -40,7 +40,7 @@ class Engine {
     Engine(const ModelFolder&, const LoadOptions&);
 
     // Rows of all tiles, [tiles*256, width]; a few tiles at a time bound the memory.
-    Tensor encode(const Tiles&);
+    Tensor encode(const Tiles&, const std::function<void(int done, int tiles)>& on_tiles = {});
     // Prefill, then one token after the other. Throws Error when the prompt does not fit the
     // model's positions.
     Answer generate(const Generation&);
@@ -65,7 +65,8 @@ class Engine {
     std::atomic<bool> cancel{false};
 
   private:
-    Tensor encode(Context&, const Tiles&, int at_once);
+    Tensor encode(Context&, const Tiles&, int at_once,
+                  const std::function<void(int, int)>& on_tiles);
     Tensor prefill(const Generation&, KvCache&);
 
     Stopwatch start_;

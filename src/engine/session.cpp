@@ -40,7 +40,7 @@ Prompt Session::prompt() const {
 Tensor Session::picture_rows() {
     int64_t count = 0;
     for (Picture& p : pictures_) {
-        if (!p.rows) p.rows = engine_.encode(p.tiles);
+        if (!p.rows) p.rows = engine_.encode(p.tiles, on_tiles);
         count += p.rows.dim[0];
     }
     if (count == 0) return {};

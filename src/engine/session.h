@@ -36,6 +36,7 @@ class Session {
     Reply ask(const std::string& question, std::vector<Picture> pictures, const GenerateOptions&,
               bool combine = false, const std::function<bool(std::string_view)>& on_text = {});
 
+    std::function<void(int done, int tiles)> on_tiles;  // heard while a picture is looked at
     const std::vector<Exchange>& history() const { return turns_; }
     void reset();
 
