@@ -80,6 +80,7 @@ struct ChatOptions {
     bool combine = false;  // all pictures of a question under one <image>
     bool compat_reference =
         false;  // the card's chat() to the letter: <image> marks in questions are placeholders
+    std::function<void(int done, int tiles)> on_tiles;  // heard while a picture is looked at
 };
 
 // A conversation: each question is answered with the whole history in view.
