@@ -145,6 +145,7 @@ int talk(Model& model, const InteractiveOptions& options) {
             std::fprintf(stderr, "%s\n", e.what());
         }
     }
+    std::puts("");
     return 0;
 }
 

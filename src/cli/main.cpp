@@ -1,11 +1,13 @@
 #include <csignal>
 #include <cstdio>
+#include <memory>
 #include <new>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/common.h"
+#include "cli/completion.h"
 #include "cli/version.h"
 
 namespace internvl::cli {
@@ -40,12 +42,30 @@ static int usage_mistake(CLI::App& app, const CLI::ParseError& e) {
     return fail(text + "; see internvl --help", 2);
 }
 
+// `internvl completion bash|zsh|man`: what packagers install.
+static void declare_completion(CLI::App& app) {
+    CLI::App* command =
+        app.add_subcommand("completion", "Print shell completion, or the manual page");
+    auto kind = std::make_shared<std::string>();
+    command->add_option("kind", *kind, "bash, zsh or man")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "man"}));
+    command->callback([kind, &app] {
+        std::fputs((*kind == "bash"  ? bash_completion(app)
+                    : *kind == "zsh" ? zsh_completion(app)
+                                     : man_page(app, version))
+                       .c_str(),
+                   stdout);
+    });
+}
+
 // The first word is a verb or an option.
 static void check_verb(const std::string& word) {
-    std::string known;
+    std::string known = "completion";
+    if (word == known) return;
     for (const Verb& verb : verbs) {
         if (word == verb.name || word.starts_with('-')) return;
-        known += (known.empty() ? "" : ", ") + std::string(verb.name);
+        known += ", " + std::string(verb.name);
     }
     throw UsageError("this version has no such verb", known, word);
 }
@@ -69,6 +89,7 @@ static int run(int argc, char** argv) {
         commands.push_back(command);
         runs.push_back(verb.declare(*command));
     }
+    declare_completion(app);
     try {
         if (argc > 1) check_verb(argv[1]);
         app.parse(argc, argv);
@@ -80,7 +101,7 @@ static int run(int argc, char** argv) {
     } catch (const UsageError& e) {
         return fail(e.what(), 2);
     }
-    return 2;
+    return 0;  // completion has printed
 }
 
 }  // namespace internvl::cli

@@ -241,6 +241,20 @@ TEST(Synth, RefusesUnknownNames) {
     EXPECT_NE(o.err.find("internvl2-1b"), std::string::npos);
 }
 
+TEST(Completion, OffersVerbsAndOptions) {
+    for (const char* kind : {"bash", "zsh", "man"}) {
+        const Outcome o = run_program({"completion", kind});
+        EXPECT_EQ(o.status, 0) << o.err;
+        EXPECT_NE(o.out.find("tokenize"), std::string::npos);
+        EXPECT_NE(o.out.find("max"), std::string::npos);
+    }
+    EXPECT_EQ(
+        std::system(
+            ("bash -n " + quoted(std::string(INTERNVL_BINARY_DIR) + "/internvl.bash")).c_str()),
+        0);
+    EXPECT_EQ(run_program({"completion", "fish"}).status, 2);
+}
+
 TEST(Example, QuickStartRuns) {
     const Outcome o =
         run_program({tiny(), golden("media/rgb_1tile.png"), "What is it?"}, "", "quick_start");
