@@ -90,7 +90,7 @@ nlohmann::ordered_json to_json(const Result& r, const Round& round, const Model&
     for (const Photo& p : round.photos) {
         images.push_back({{"grid", {p.grid().first, p.grid().second}},
                           {"tiles", p.tiles()},
-                          {"tokens", 256 * p.tiles()}});
+                          {"tokens", tokens_per_tile * p.tiles()}});
         decode_ms += p.data().decode_ms;
         tile_ms += p.data().tile_ms;
     }

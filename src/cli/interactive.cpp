@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/common.h"
+#include "engine/prompt.h"
 
 namespace internvl::cli {
 
@@ -106,7 +107,7 @@ class Talk {
         photos_.push_back(Photo::open(file, options_.image));
         const Photo& p = photos_.back();
         std::printf("%s: %d x %d, %d tiles, %d tokens\n", file.c_str(), p.width(), p.height(),
-                    p.tiles(), 256 * p.tiles());
+                    p.tiles(), tokens_per_tile * p.tiles());
     }
 
     void restart(const std::string& system) {

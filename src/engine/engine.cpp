@@ -31,6 +31,10 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
         throw Error("the tokenizer lacks a token that the model needs",
                     template_->stop + " and <IMG_CONTEXT>",
                     stop_token_ < 0 ? "no " + template_->stop : "no <IMG_CONTEXT>", folder.where());
+    if (tokenizer_.size() > config.text.vocab)
+        throw Error("the tokenizer has more ids than the model has rows",
+                    fmt::format("at most {}", config.text.vocab),
+                    fmt::format("{}", tokenizer_.size()), folder.where());
     checkpoint_ = std::make_unique<Checkpoint>(folder);
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);

@@ -118,8 +118,10 @@ VisionConfig parse_vision(const Fields& f, const std::optional<int64_t>& forced_
     if (v.hidden % v.heads != 0 || v.hidden / v.heads % 2 != 0)
         f.fail("num_attention_heads", fmt::format("heads of an even width out of {}", v.hidden));
     if (v.hidden % 2 != 0 || v.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
-    if (v.image_size % v.patch != 0 || v.image_size / v.patch % 2 != 0)
-        f.fail("patch_size", fmt::format("an even number of patches out of {}", v.image_size));
+    // A tile is 448 pixels and 1024 patches in every member of the family; prompts count on its 256
+    // tokens.
+    if (v.image_size != 448) f.fail("image_size", "448");
+    if (v.image_size % v.patch != 0 || v.patches() != 1024) f.fail("patch_size", "14");
     if (forced_size && *forced_size != v.image_size)
         f.fail("image_size", fmt::format("{}, as force_image_size (positions are not interpolated)",
                                          *forced_size));

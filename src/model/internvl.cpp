@@ -31,6 +31,10 @@ Tensor InternVL::embed(Context& ctx, std::span<const int> ids, const View& pictu
         throw Error("pictures and prompt do not agree",
                     fmt::format("{} <IMG_CONTEXT> tokens", rows), fmt::format("{}", places),
                     "prompt");
+    for (const int id : ids)
+        if (id < 0 || id >= decoder.vocab())
+            throw Error("token id is out of range", fmt::format("below {}", decoder.vocab()),
+                        fmt::format("{}", id), "prompt");
     Tensor x = gather_rows(ctx, decoder.embedding, ids);
     for (int64_t i = 0, next = 0; next < rows; ++i)
         if (ids[size_t(i)] == context_token)

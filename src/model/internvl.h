@@ -16,7 +16,8 @@ struct InternVL {
 
     // Embeddings of `ids` with the rows of pictures in place of <IMG_CONTEXT> tokens (spec 6.2 step
     // 6)
-    // -> [ids, width]. Throws Error when the number of places is not the number of rows.
+    // -> [ids, width]. Throws Error when the number of places is not the number of rows, or an id
+    // has no row.
     Tensor embed(Context&, std::span<const int> ids, const View& picture_rows,
                  int context_token) const;
 };

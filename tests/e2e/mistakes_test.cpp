@@ -73,6 +73,14 @@ TEST(Mistakes, DamagedCheckpoints) {
     }
 }
 
+TEST(Mistakes, IdsBeyondTheVocabulary) {
+    const TemporaryFolder folder;
+    const std::string model = changed_copy(folder, "added_tokens.json", [](std::string s) {
+        return replaced(s, "{", "{ \"<late>\": 99999,");
+    });
+    expect_failure(run_program({"chat", model, "-p", "x"}), 1, "more ids than the model has rows");
+}
+
 TEST(Mistakes, Pictures) {
     const TemporaryFolder folder;
     folder.write("note.jpg", "this is not a picture\n");
