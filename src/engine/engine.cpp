@@ -17,12 +17,13 @@ static constexpr int tiles_at_once = 2;
 Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     : pool_(std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : usable_cores())),
       arena_(std::make_unique<Arena>()),
-      context_{cpu_kernels(), *pool_, *arena_, DType::f32},
-      tokenizer_(Tokenizer::load([&](const std::string& name) { return folder.read(name); },
-                                 folder.where())) {
+      context_{cpu_kernels(), *pool_, *arena_, DType::f32} {
     const auto json = folder.read("config.json");
     if (!json) throw Error("no model here", "a folder with config.json", "none", folder.where());
     const ModelConfig config = parse_config(*json, folder.where() + "/config.json");
+    find_family(config.text);  // says by name what is not supported, before anything else is read
+    tokenizer_ =
+        Tokenizer::load([&](const std::string& name) { return folder.read(name); }, folder.where());
     template_ = &find_template(config.template_name);
     system_ = config.system_message.value_or(template_->default_system);
     stop_token_ = tokenizer_.find(template_->stop).value_or(-1);

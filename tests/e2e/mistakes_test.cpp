@@ -44,8 +44,6 @@ TEST(Mistakes, Models) {
     expect_failure(run_program({"chat", "-p", "x"}, "INTERNVL_MODEL="), 2, "no model given");
     folder.write("config.json",
                  R"({"model_type":"llava","architectures":["LlavaForConditionalGeneration"]})");
-    folder.write("vocab.json", read_text(tiny() + "/vocab.json"));
-    folder.write("merges.txt", read_text(tiny() + "/merges.txt"));
     expect_failure(run_program({"chat", folder.path(), "-p", "x"}), 1, "llava");
 }
 
