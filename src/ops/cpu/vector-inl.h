@@ -62,8 +62,8 @@ static HWY_INLINE void store_part(V v, T* p, int64_t count) {
     for (int64_t i = 0; i < count; ++i) p[i] = part[i];
 }
 
-// e^x within 2 units of the last place; 0 below -87.3 (results would be subnormal), including for
-// -infinity.
+// e^x within 1 unit of the last place up to 88.37, infinity above; 0 below -87.3 (results would
+// be subnormal), including for -infinity.
 static HWY_INLINE V exp_of(V x) {
     const D d;
     const V low = hn::Set(d, -87.3f);
@@ -85,9 +85,8 @@ static HWY_INLINE V exp_of(V x) {
     return hn::IfThenElseZero(keep, hn::Mul(p, hn::BitCast(d, exponent)));
 }
 
-// x * (1 + erf(x / sqrt 2)) / 2, within 4e-7 of the exact value for |x| <= 6. erf is the usual
-// rational function of float libraries, odd over even, exact +-1 from |x / sqrt 2| = 4 on within
-// fp32.
+// x * (1 + erf(x / sqrt 2)) / 2, within 1.1e-6 of the exact value, relative above 1. erf is the
+// usual rational function of float libraries, odd over even, constant from |x / sqrt 2| = 4 on.
 static HWY_INLINE V gelu_of(V x) {
     const D d;
     const V bound = hn::Set(d, 4.0f);
