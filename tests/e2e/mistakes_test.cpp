@@ -79,6 +79,13 @@ TEST(Mistakes, IdsBeyondTheVocabulary) {
     expect_failure(run_program({"chat", model, "-p", "x"}), 1, "more ids than the model has rows");
 }
 
+// Two gigabytes, unless a sanitizer wants its terabytes of address space.
+#ifdef INTERNVL_SANITIZED
+static const char* const memory_limit = "";
+#else
+static const char* const memory_limit = "ulimit -v 2000000;";
+#endif
+
 TEST(Mistakes, Pictures) {
     const TemporaryFolder folder;
     folder.write("note.jpg", "this is not a picture\n");
@@ -91,8 +98,8 @@ TEST(Mistakes, Pictures) {
                              29);
     folder.write("huge.png", header + std::string(200, '\0'));
     expect_failure(
-        run_program({"chat", "demo", "-i", folder / "huge.png", "-p", "x"}, "ulimit -v 2000000;"),
-        1, "huge.png");
+        run_program({"chat", "demo", "-i", folder / "huge.png", "-p", "x"}, memory_limit), 1,
+        "huge.png");
     const Outcome tiles =
         run_program({"tiles", "--json", folder / "note.jpg", golden("media/gray.png")});
     EXPECT_EQ(tiles.status, 1);
