@@ -19,6 +19,6 @@ for target in "$build"/tests/fuzz/fuzz_*; do
     trap 'rm -rf "$corpus"' EXIT
     if [ -n "${seeds[$name]:-}" ]; then find "${seeds[$name]}" -type f -size -64k -exec cp {} "$corpus" \;; fi
     echo "$name: $seconds s"
-    "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=0 -verbosity=0 "$corpus"
+    "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_funcs=0 -verbosity=0 "$corpus"
     rm -rf "$corpus"
 done

@@ -203,6 +203,8 @@ TEST(Trace, VerifiesAgainstItselfAndFindsTheFirstDifference) {
         << other.out;
     const Outcome bf16 = run_program({"verify", "demo", file, "-i", picture, "--dtype", "bf16"});
     EXPECT_EQ(bf16.status, 0) << bf16.out;
+    const Outcome fp16 = run_program({"verify", "demo", file, "-i", picture, "--dtype", "fp16"});
+    EXPECT_EQ(fp16.status, 0) << fp16.out;
 }
 
 TEST(Trace, StagesOfAList) {
