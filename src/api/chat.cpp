@@ -1,6 +1,6 @@
 #include "api/data.h"
 #include "io/hub.h"
-#include "model/families.h"
+#include "model/tensors.h"
 
 namespace internvl {
 

@@ -4,7 +4,7 @@
 #include "base/json.h"
 #include "cli/common.h"
 #include "io/hub.h"
-#include "model/families.h"
+#include "model/tensors.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 

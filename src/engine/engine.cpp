@@ -6,7 +6,8 @@
 #include <numeric>
 
 #include "base/cpu.h"
-#include "model/families.h"
+#include "model/rope.h"
+#include "model/tensors.h"
 
 namespace internvl {
 
@@ -21,7 +22,6 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     const auto json = folder.read("config.json");
     if (!json) throw Error("no model here", "a folder with config.json", "none", folder.where());
     const ModelConfig config = parse_config(*json, folder.where() + "/config.json");
-    find_family(config.text);  // says by name what is not supported, before anything else is read
     tokenizer_ =
         Tokenizer::load([&](const std::string& name) { return folder.read(name); }, folder.where());
     template_ = &find_template(config.template_name);
@@ -70,12 +70,13 @@ Tensor Engine::encode(const Tiles& tiles, const std::function<void(int, int)>& o
 
 // Tokens [position, position + count) of a sequence that lies in a cache of its own.
 static Batch batch_of(int64_t position, int64_t count, const KvCache& cache,
-                      std::vector<int> logit_rows) {
+                      const RopeFrequencies& rope, std::vector<int> logit_rows) {
     Batch batch;
     batch.positions.resize(size_t(count));
     std::iota(batch.positions.begin(), batch.positions.end(), int32_t(position));
     batch.slots = batch.positions;  // the block table is the identity
     batch.spans = {{0, count, position + count, cache.block_table()}};
+    batch.rope = {&rope};
     batch.logit_rows = std::move(logit_rows);
     return batch;
 }
@@ -85,13 +86,13 @@ static KvCache cache_for(const Decoder& d, DType dtype, int64_t tokens) {
 }
 
 // Logits of the last prompt token, [1, vocab].
-Tensor Engine::prefill(const Generation& g, KvCache& cache) {
+Tensor Engine::prefill(const Generation& g, KvCache& cache, const RopeFrequencies& rope) {
     const Tensor rows = model_.embed(context_, g.prompt, g.picture_rows, context_token_);
     const int64_t total = int64_t(g.prompt.size());
     for (int64_t first = 0;; first += g.prefill_chunk) {
         const int64_t count = std::min(g.prefill_chunk, total - first);
         const bool last = first + count == total;
-        const Batch batch = batch_of(first, count, cache,
+        const Batch batch = batch_of(first, count, cache, rope,
                                      last ? std::vector<int>{int(count - 1)} : std::vector<int>{});
         Tensor logits = model_.decoder.forward(context_, {rows.slice(0, first, count), rows.owner},
                                                batch, cache.layers());
@@ -108,10 +109,11 @@ Answer Engine::generate(const Generation& g) {
     const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
     Sampler sampler(g.options, model_.config.text.bos_token.value_or(stop_token_), stop_token_);
     KvCache cache = cache_for(model_.decoder, context_.activations, prompt + room);
+    const RopeFrequencies rope = rope_frequencies(model_.config.text, prompt + room);
     Answer answer;
     Stopwatch watch;
     try {
-        Tensor logits = prefill(g, cache);
+        Tensor logits = prefill(g, cache, rope);
         answer.prefill_ms = watch.lap();
         for (;;) {
             const std::span<const float> scores(logits.as<float>(), size_t(logits.dim[1]));
@@ -130,7 +132,7 @@ Answer Engine::generate(const Generation& g) {
             if (made >= room) break;
             const Tensor row = gather_rows(context_, model_.decoder.embedding, {&id, 1});
             logits = model_.decoder.forward(
-                context_, row, batch_of(prompt + made - 1, 1, cache, {0}), cache.layers());
+                context_, row, batch_of(prompt + made - 1, 1, cache, rope, {0}), cache.layers());
         }
     } catch (const Cancelled&) {
         answer.end = Answer::End::cancelled;
@@ -149,7 +151,8 @@ void Engine::trace(std::span<const int> prompt, const Tiles* tiles, bool last_lo
     std::vector<int> wanted(last_logits ? 1 : prompt.size(), int(total - 1));
     if (!last_logits) std::iota(wanted.begin(), wanted.end(), 0);
     const Tensor rows = model_.embed(watched, prompt, pictures, context_token_);
-    model_.decoder.forward(watched, rows, batch_of(0, total, cache, wanted), cache.layers());
+    const RopeFrequencies rope = rope_frequencies(model_.config.text, total);
+    model_.decoder.forward(watched, rows, batch_of(0, total, cache, rope, wanted), cache.layers());
 }
 
 }  // namespace internvl

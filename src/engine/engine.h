@@ -67,7 +67,7 @@ class Engine {
   private:
     Tensor encode(Context&, const Tiles&, int at_once,
                   const std::function<void(int, int)>& on_tiles);
-    Tensor prefill(const Generation&, KvCache&);
+    Tensor prefill(const Generation&, KvCache&, const RopeFrequencies&);
 
     Stopwatch start_;
     std::unique_ptr<ThreadPool> pool_;

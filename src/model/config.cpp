@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/families.h"
 
 namespace internvl {
 
@@ -57,6 +58,18 @@ class Fields {
         const json* value = get(name);
         if (value && !value->is_string()) fail(name, "a string");
         return value ? value->get<std::string>() : fallback;
+    }
+    // A list of positive numbers.
+    std::vector<float> numbers(const char* name) const {
+        const json* value = get(name);
+        if (!value || !value->is_array()) fail(name, "a list of numbers", value ? "" : "nothing");
+        std::vector<float> list;
+        for (const json& number : *value) {
+            if (!number.is_number() || !(number.get<double>() > 0 && number.get<double>() < 1e9))
+                fail(name, "a list of positive numbers");
+            list.push_back(number.get<float>());
+        }
+        return list;
     }
     std::optional<int> token(const char* name) const {
         const json* value = get(name);
@@ -113,8 +126,10 @@ VisionConfig parse_vision(const Fields& f, const std::optional<int64_t>& forced_
     v.qkv_bias = f.flag("qkv_bias", true);
     f.only("hidden_act", "gelu");
     f.only("num_channels", 3);
-    f.only("norm_type", "layer_norm");
-    f.only("qk_normalization", false);
+    const std::string norm = f.text("norm_type", "layer_norm");
+    if (norm != "layer_norm" && norm != "rms_norm") f.fail("norm_type", "layer_norm or rms_norm");
+    v.rms_norm = norm == "rms_norm";
+    v.qk_norm = f.flag("qk_normalization", false);
     if (v.hidden % v.heads != 0 || v.hidden / v.heads % 2 != 0)
         f.fail("num_attention_heads", fmt::format("heads of an even width out of {}", v.hidden));
     if (v.hidden % 2 != 0 || v.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
@@ -128,9 +143,40 @@ VisionConfig parse_vision(const Fields& f, const std::optional<int64_t>& forced_
     return v;
 }
 
+std::vector<float> factors(const Fields& f, const char* name, int64_t count) {
+    std::vector<float> list = f.numbers(name);
+    if (int64_t(list.size()) != count)
+        f.fail(name, fmt::format("{} numbers, one for each pair of a head", count),
+               fmt::format("{}", list.size()));
+    return list;
+}
+
+// rope_scaling, which newer folders call rope_parameters.
+RopeScaling parse_rope(const Fields& f, const TextConfig& t) {
+    RopeScaling r;
+    const char* name = f.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+    if (!f.has(name)) return r;
+    const Fields rope = f.section(name);
+    const std::string type = rope.text("rope_type", rope.text("type", ""));
+    if (type == "default") return r;
+    if (type == "dynamic") {
+        r.kind = RopeScaling::Kind::dynamic_ntk;
+        r.factor = rope.number("factor", 1, 1e6);
+    } else if (type == "su" || type == "longrope") {
+        r.kind = RopeScaling::Kind::longrope;
+        r.original_positions = f.count("original_max_position_embeddings", 2, most_tokens);
+        r.short_factors = factors(rope, "short_factor", t.head_dim / 2);
+        r.long_factors = factors(rope, "long_factor", t.head_dim / 2);
+    } else {
+        rope.fail("type", "dynamic, su or longrope", type);
+    }
+    return r;
+}
+
 TextConfig parse_text(const Fields& f) {
     TextConfig t;
     t.architecture = f.architecture();
+    const Family& family = find_family(t);  // says by name what is not supported, before all else
     t.hidden = f.count("hidden_size", 16, widest);
     t.layers = f.count("num_hidden_layers", 1, deepest);
     t.heads = f.count("num_attention_heads", 1, widest);
@@ -145,7 +191,8 @@ TextConfig parse_text(const Fields& f) {
     t.pad_token = f.token("pad_token_id");
     f.only("hidden_act", "silu");
     f.only("use_sliding_window", false);
-    f.absent("rope_scaling");
+    f.only("bias", false);
+    f.only("attention_bias", false);
     f.absent("quantization_config");
     if (t.hidden % t.heads != 0)
         f.fail("num_attention_heads", fmt::format("a divisor of {}", t.hidden));
@@ -154,6 +201,7 @@ TextConfig parse_text(const Fields& f) {
     if (t.heads % t.kv_heads != 0)
         f.fail("num_key_value_heads", fmt::format("a divisor of {}", t.heads));
     if (t.hidden % 2 != 0 || t.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
+    if (family.scales_rope) t.rope = parse_rope(f, t);
     return t;
 }
 

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tensor/dtype.h"
 
@@ -12,8 +13,17 @@ struct VisionConfig {
     int64_t hidden = 0, layers = 0, heads = 0, intermediate = 0;
     int64_t image_size = 448, patch = 14;
     float epsilon = 1e-6f;
-    bool qkv_bias = true;
+    bool qkv_bias = true, qk_norm = false;
+    bool rms_norm = false;  // else layer norm
     int64_t patches() const { return (image_size / patch) * (image_size / patch); }
+};
+
+// How rotary frequencies change with the length of a sequence (spec 5.2, 5.3).
+struct RopeScaling {
+    enum class Kind { none, dynamic_ntk, longrope } kind = Kind::none;
+    double factor = 1;                               // dynamic_ntk
+    std::vector<float> short_factors, long_factors;  // longrope: [head_dim/2] each
+    int64_t original_positions = 0;                  // longrope: short up to here
 };
 
 // Numbers of the language model (spec 5.0).
@@ -23,6 +33,7 @@ struct TextConfig {
     int64_t vocab = 0, max_positions = 0;
     float epsilon = 1e-6f;
     double rope_theta = 1e4;
+    RopeScaling rope;
     std::optional<int> bos_token, eos_token, pad_token;
 };
 

@@ -1,37 +1,56 @@
 #include "model/decoder.h"
 
-#include <cmath>
-
 #include "model/watch.h"
 
 namespace internvl {
 
-std::vector<float> rope_frequencies(double theta, int64_t head_dim) {
-    std::vector<float> freq;
-    for (int64_t i = 0; i < head_dim / 2; ++i) {
-        const float exponent = float(2 * i) / float(head_dim);
-        freq.push_back(1.0f / float(std::pow(theta, double(exponent))));
-    }
-    return freq;
-}
-
-// Queries, keys and values as views of the joint product: all query heads, then the key heads, then
-// the value heads.
+// Queries, keys and values as views of the joint product; how a family interleaves its rows is
+// another stride and offset.
 struct Heads {
     View q;     // [tokens, kv_heads, group, head_dim]
     View k, v;  // [tokens, kv_heads, head_dim]
+    View qk;    // [tokens, groups, heads, head_dim]: queries and keys where they lie side by side
 };
 
-static Heads split_heads(const View& qkv, int64_t heads, int64_t kv_heads, int64_t dim) {
-    const auto part = [&](int64_t first, int64_t count) {
-        View p(qkv.at(first * dim), qkv.dtype, {qkv.dim[0], count, dim});
-        p.stride[0] = qkv.stride[0];
+static Heads split_heads(const View& qkv, const Decoder& d) {
+    const int64_t tokens = qkv.dim[0], row = qkv.stride[0], kv = d.kv_heads, dim = d.head_dim;
+    const int64_t group = d.heads / kv;
+    const auto heads_at = [&](int64_t first, int64_t groups, int64_t stride, int64_t heads) {
+        View p(qkv.at(first * dim), qkv.dtype, {tokens, groups, heads, dim});
+        p.stride[0] = row;
+        p.stride[1] = stride * dim;
         return p;
     };
-    const int64_t group = heads / kv_heads;
-    View q(qkv.data, qkv.dtype, {qkv.dim[0], kv_heads, group, dim});
-    q.stride[0] = qkv.stride[0];
-    return {q, part(heads, kv_heads), part(heads + kv_heads, kv_heads)};
+    const auto one_each = [&](int64_t first, int64_t stride) {
+        View p(qkv.at(first * dim), qkv.dtype, {tokens, kv, dim});
+        p.stride[0] = row;
+        p.stride[1] = stride * dim;
+        return p;
+    };
+    if (d.interleaved)
+        return {heads_at(0, kv, group + 2, group), one_each(group, group + 2),
+                one_each(group + 1, group + 2), heads_at(0, kv, group + 2, group + 1)};
+    return {heads_at(0, kv, group, group), one_each(d.heads, 1), one_each(d.heads + kv, 1),
+            heads_at(0, 1, 0, d.heads + kv)};
+}
+
+static RopeTable rope_table(Context& ctx, const Batch& batch, int64_t head_dim) {
+    const RopeTable table = rope_table(ctx, int64_t(batch.positions.size()), head_dim);
+    for (size_t s = 0; s < batch.spans.size(); ++s) {
+        const AttentionSpan& span = batch.spans[s];
+        rope_rows(
+            ctx, table, span.query_begin,
+            std::span(batch.positions).subspan(size_t(span.query_begin), size_t(span.query_count)),
+            *batch.rope[s]);
+    }
+    return table;
+}
+
+// x [tokens, kv_heads, group, head_dim] as [tokens, heads, head_dim].
+static View joined(const View& q) {
+    View v(q.data, q.dtype, {q.dim[0], q.dim[1] * q.dim[2], q.dim[3]});
+    v.stride[0] = q.stride[0];
+    return v;
 }
 
 // The same values as [heads, tokens, head_dim], the order in which a cache is usually shown.
@@ -44,18 +63,19 @@ static View by_head(const View& x) {
 
 Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
                         std::span<const CacheView> caches) const {
-    const RopeTable table = rope_table(ctx, batch.positions, inv_freq);
+    const RopeTable table = rope_table(ctx, batch, head_dim);
     watch(ctx, "text/embeddings", x);
     for (size_t n = 0; n < layers.size(); ++n) {
         ctx.stop_if_cancelled();
         const DecoderLayer& layer = layers[n];
         {
             const Tensor qkv = linear(ctx, norm(ctx, x, layer.attention_norm), layer.qkv);
-            const Heads split = split_heads(qkv, heads, kv_heads, head_dim);
-            // Queries and keys lie side by side: one rotation for both.
-            View turned(qkv.data, qkv.dtype, {qkv.dim[0], heads + kv_heads, head_dim});
-            turned.stride[0] = qkv.stride[0];
-            rope(ctx, turned, table);
+            const Heads split = split_heads(qkv, *this);
+            if (layer.q_norm.weight) {
+                norm_heads(ctx, joined(split.q), layer.q_norm);
+                norm_heads(ctx, split.k, layer.k_norm);
+            }
+            rope(ctx, split.qk, table);
             cache_store(ctx, split.k, split.v, caches[n], batch.slots);
             watch(ctx, "text/keys", n, by_head(split.k));
             watch(ctx, "text/values", n, by_head(split.v));

@@ -1,10 +1,6 @@
 #include "model/families.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <algorithm>
-#include <unordered_set>
 
 #include "base/error.h"
 
@@ -13,21 +9,43 @@ namespace internvl {
 static const Family families[] = {
     {
         .architecture = "Qwen2ForCausalLM",
-        .embedding = "language_model.model.embed_tokens.weight",
-        .final_norm = "language_model.model.norm.weight",
-        .head = "language_model.lm_head.weight",
-        .attention_norm = "language_model.model.layers.{}.input_layernorm.weight",
-        .mlp_norm = "language_model.model.layers.{}.post_attention_layernorm.weight",
-        .qkv = {"language_model.model.layers.{}.self_attn.q_proj.weight",
-                "language_model.model.layers.{}.self_attn.k_proj.weight",
-                "language_model.model.layers.{}.self_attn.v_proj.weight"},
-        .qkv_bias = {"language_model.model.layers.{}.self_attn.q_proj.bias",
-                     "language_model.model.layers.{}.self_attn.k_proj.bias",
-                     "language_model.model.layers.{}.self_attn.v_proj.bias"},
-        .out = "language_model.model.layers.{}.self_attn.o_proj.weight",
-        .gate_up = {"language_model.model.layers.{}.mlp.gate_proj.weight",
-                    "language_model.model.layers.{}.mlp.up_proj.weight"},
-        .down = "language_model.model.layers.{}.mlp.down_proj.weight",
+        .embedding = "embed_tokens.weight",
+        .final_norm = "norm.weight",
+        .attention_norm = "layers.{}.input_layernorm.weight",
+        .mlp_norm = "layers.{}.post_attention_layernorm.weight",
+        .qkv = {"layers.{}.self_attn.q_proj.weight", "layers.{}.self_attn.k_proj.weight",
+                "layers.{}.self_attn.v_proj.weight"},
+        .out = "layers.{}.self_attn.o_proj.weight",
+        .gate_up = {"layers.{}.mlp.gate_proj.weight", "layers.{}.mlp.up_proj.weight"},
+        .down = "layers.{}.mlp.down_proj.weight",
+        .head = "lm_head.weight",
+        .qkv_bias = true,
+        .scales_rope = false,
+    },
+    {
+        .architecture = "InternLM2ForCausalLM",
+        .embedding = "tok_embeddings.weight",
+        .final_norm = "norm.weight",
+        .attention_norm = "layers.{}.attention_norm.weight",
+        .mlp_norm = "layers.{}.ffn_norm.weight",
+        .qkv = {"layers.{}.attention.wqkv.weight"},
+        .out = "layers.{}.attention.wo.weight",
+        .gate_up = {"layers.{}.feed_forward.w1.weight", "layers.{}.feed_forward.w3.weight"},
+        .down = "layers.{}.feed_forward.w2.weight",
+        .head = "output.weight",
+        .qkv_interleaved = true,
+    },
+    {
+        .architecture = "Phi3ForCausalLM",
+        .embedding = "embed_tokens.weight",
+        .final_norm = "norm.weight",
+        .attention_norm = "layers.{}.input_layernorm.weight",
+        .mlp_norm = "layers.{}.post_attention_layernorm.weight",
+        .qkv = {"layers.{}.self_attn.qkv_proj.weight"},
+        .out = "layers.{}.self_attn.o_proj.weight",
+        .gate_up = {"layers.{}.mlp.gate_up_proj.weight"},
+        .down = "layers.{}.mlp.down_proj.weight",
+        .head = "lm_head.weight",
     },
 };
 
@@ -37,134 +55,80 @@ const Family& find_family(const TextConfig& config) {
         if (family.architecture == config.architecture) return family;
         known += (known.empty() ? "" : ", ") + family.architecture;
     }
-    throw Error("the language model's class is not supported yet", known, config.architecture,
-                "config.json, llm_config.architectures");
+    throw Error("the language model's class is not supported", known, config.architecture,
+                "config.json, architectures of the language model");
 }
 
-std::string layer_name(const std::string& pattern, int64_t layer) {
+static std::string layer_name(const std::string& pattern, int64_t layer) {
     return fmt::format(fmt::runtime(pattern), layer);
 }
 
-static void add_vision(const ModelConfig& c, std::vector<TensorSpec>& list) {
-    const int64_t d = c.vision.hidden, wide = c.vision.intermediate, patch = c.vision.patch;
-    const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
-        list.push_back({"vision_model." + name, std::move(shape), Part::vision});
+// One product with the biases beside its weights, or without.
+static LinearNames linear_names(const std::string& prefix, const std::vector<std::string>& patterns,
+                                int64_t layer, bool bias) {
+    LinearNames names;
+    for (const std::string& pattern : patterns) {
+        const std::string weight = prefix + layer_name(pattern, layer);
+        names.weights.push_back(weight);
+        names.biases.push_back(bias ? weight.substr(0, weight.rfind('.')) + ".bias" : "");
+    }
+    return names;
+}
+
+static NormNames norm_names(const std::string& name, bool bias) {
+    return {name + ".weight", bias ? name + ".bias" : ""};
+}
+
+VisionNames vision_names(const ModelConfig&) {
+    const std::string root = "vision_model.embeddings.";
+    return {root + "class_embedding",
+            root + "position_embedding",
+            linear_names(root, {"patch_embedding.weight"}, 0, true),
+            norm_names("mlp1.0", true),
+            linear_names("mlp1.", {"1.weight"}, 0, true),
+            linear_names("mlp1.", {"3.weight"}, 0, true)};
+}
+
+VisionLayerNames vision_layer_names(const ModelConfig& c, int64_t layer) {
+    const std::string at = fmt::format("vision_model.encoder.layers.{}.", layer);
+    const bool centred = !c.vision.rms_norm;
+    VisionLayerNames names{.attention_norm = norm_names(at + "norm1", centred),
+                           .mlp_norm = norm_names(at + "norm2", centred),
+                           .q_norm = "",
+                           .k_norm = "",
+                           .qkv = linear_names(at, {"attn.qkv.weight"}, layer, c.vision.qkv_bias),
+                           .out = linear_names(at, {"attn.proj.weight"}, layer, true),
+                           .up = linear_names(at, {"mlp.fc1.weight"}, layer, true),
+                           .down = linear_names(at, {"mlp.fc2.weight"}, layer, true),
+                           .attention_scale = at + "ls1",
+                           .mlp_scale = at + "ls2"};
+    if (c.vision.qk_norm) {
+        names.q_norm = at + "attn.q_norm.weight";
+        names.k_norm = at + "attn.k_norm.weight";
+    }
+    return names;
+}
+
+DecoderNames decoder_names(const ModelConfig& c) {
+    const Family& f = find_family(c.text);
+    const std::string root = "language_model.", body = root + "model.";
+    return {body + f.embedding, root + f.head, {body + f.final_norm, ""}};
+}
+
+DecoderLayerNames decoder_layer_names(const ModelConfig& c, int64_t layer) {
+    const Family& f = find_family(c.text);
+    const std::string body = "language_model.model.";
+    const auto name = [&](const std::string& pattern) {
+        return pattern.empty() ? "" : body + layer_name(pattern, layer);
     };
-    add("embeddings.class_embedding", {1, 1, d});
-    add("embeddings.patch_embedding.weight", {d, 3, patch, patch});
-    add("embeddings.patch_embedding.bias", {d});
-    add("embeddings.position_embedding", {1, c.vision.patches() + 1, d});
-    for (int64_t n = 0; n < c.vision.layers; ++n) {
-        const std::string layer = fmt::format("encoder.layers.{}.", n);
-        for (const char* norm : {"norm1", "norm2"}) {
-            add(layer + norm + ".weight", {d});
-            add(layer + norm + ".bias", {d});
-        }
-        add(layer + "attn.qkv.weight", {3 * d, d});
-        if (c.vision.qkv_bias) add(layer + "attn.qkv.bias", {3 * d});
-        add(layer + "attn.proj.weight", {d, d});
-        add(layer + "attn.proj.bias", {d});
-        add(layer + "mlp.fc1.weight", {wide, d});
-        add(layer + "mlp.fc1.bias", {wide});
-        add(layer + "mlp.fc2.weight", {d, wide});
-        add(layer + "mlp.fc2.bias", {d});
-        add(layer + "ls1", {d});
-        add(layer + "ls2", {d});
-    }
-    const auto project = [&](const std::string& name, std::vector<int64_t> shape) {
-        list.push_back({"mlp1." + name, std::move(shape), Part::projector});
-    };
-    const int64_t from = c.projector_width(), to = c.text.hidden;
-    project("0.weight", {from});
-    project("0.bias", {from});
-    project("1.weight", {to, from});
-    project("1.bias", {to});
-    project("3.weight", {to, to});
-    project("3.bias", {to});
-}
-
-static void add_language(const ModelConfig& c, std::vector<TensorSpec>& list) {
-    const TextConfig& t = c.text;
-    const Family& family = find_family(t);
-    const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
-        list.push_back({name, std::move(shape), Part::language});
-    };
-    const int64_t q = t.heads * t.head_dim, kv = t.kv_heads * t.head_dim;
-    // A product that the files cut in parts has its rows shared out among them.
-    const std::vector<int64_t> qkv_rows = {q, kv, kv},
-                               gate_up_rows = {t.intermediate, t.intermediate};
-    add(family.embedding, {t.vocab, t.hidden});
-    for (int64_t n = 0; n < t.layers; ++n) {
-        add(layer_name(family.attention_norm, n), {t.hidden});
-        for (size_t i = 0; i < family.qkv.size(); ++i) {
-            add(layer_name(family.qkv[i], n), {qkv_rows[i], t.hidden});
-            if (!family.qkv_bias[i].empty()) add(layer_name(family.qkv_bias[i], n), {qkv_rows[i]});
-        }
-        add(layer_name(family.out, n), {t.hidden, q});
-        add(layer_name(family.mlp_norm, n), {t.hidden});
-        for (size_t i = 0; i < family.gate_up.size(); ++i)
-            add(layer_name(family.gate_up[i], n), {gate_up_rows[i], t.hidden});
-        add(layer_name(family.down, n), {t.hidden, t.intermediate});
-    }
-    add(family.final_norm, {t.hidden});
-    add(family.head, {t.vocab, t.hidden});
-    list.back().optional = true;
-}
-
-std::vector<TensorSpec> expected_tensors(const ModelConfig& config) {
-    std::vector<TensorSpec> list;
-    add_vision(config, list);
-    add_language(config, list);
-    return list;
-}
-
-ParameterCount count_parameters(const ModelConfig& config) {
-    ParameterCount count;
-    for (const TensorSpec& spec : expected_tensors(config)) {
-        int64_t n = 1;
-        for (const int64_t d : spec.shape) n *= d;
-        (spec.part == Part::vision      ? count.vision
-         : spec.part == Part::projector ? count.projector
-                                        : count.language) += n;
-    }
-    count.total = count.vision + count.projector + count.language;
-    return count;
-}
-
-// "3 tensors are missing: a, b, c" for a message, at most 12 of them by name.
-static void report(const std::vector<std::string>& list, const char* what,
-                   std::vector<std::string>& problems) {
-    if (list.empty()) return;
-    const size_t shown = std::min<size_t>(list.size(), 12);
-    problems.push_back(fmt::format("{} {}: {}{}", list.size(), what,
-                                   fmt::join(list.begin(), list.begin() + long(shown), ", "),
-                                   shown < list.size() ? ", ..." : ""));
-}
-
-void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
-    std::vector<std::string> missing, reshaped, unknown;
-    std::unordered_set<std::string> known;
-    for (const TensorSpec& spec : expected_tensors(config)) {
-        known.insert(spec.name);
-        const TensorEntry* entry = checkpoint.find(spec.name);
-        if (!entry && !spec.optional) missing.push_back(spec.name);
-        if (entry && entry->shape != spec.shape)
-            reshaped.push_back(fmt::format("{} is [{}], the configuration says [{}]", spec.name,
-                                           fmt::join(entry->shape, ", "),
-                                           fmt::join(spec.shape, ", ")));
-    }
-    for (const TensorEntry& entry :
-         checkpoint.entries())  // buffers of old saves are no weights (spec 5.6)
-        if (!known.contains(entry.name) && !entry.name.ends_with(".inv_freq"))
-            unknown.push_back(entry.name);
-    std::vector<std::string> problems;
-    report(missing, "missing", problems);
-    report(reshaped, "of another shape", problems);
-    report(unknown, "not known", problems);
-    if (!problems.empty())
-        throw Error(
-            fmt::format("the tensors are not those of config.json: {}", fmt::join(problems, "; ")),
-            "", "", checkpoint.where());
+    return {.attention_norm = {name(f.attention_norm), ""},
+            .mlp_norm = {name(f.mlp_norm), ""},
+            .q_norm = name(f.q_norm),
+            .k_norm = name(f.k_norm),
+            .qkv = linear_names(body, f.qkv, layer, f.qkv_bias),
+            .out = linear_names(body, {f.out}, layer, false),
+            .gate_up = linear_names(body, f.gate_up, layer, false),
+            .down = linear_names(body, {f.down}, layer, false)};
 }
 
 }  // namespace internvl

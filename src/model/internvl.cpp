@@ -44,72 +44,70 @@ Tensor InternVL::embed(Context& ctx, std::span<const int> ids, const View& pictu
 
 static Vision load_vision(const ModelConfig& c, WeightLoader& w) {
     const VisionConfig& v = c.vision;
-    const std::string root = "vision_model.";
+    const VisionNames names = vision_names(c);
     Vision vision;
     vision.heads = v.heads;
     vision.patch = v.patch;
     vision.transposed_shuffle = c.transposed_shuffle;
-    vision.patch_embedding = w.linear({root + "embeddings.patch_embedding.weight"},
-                                      {root + "embeddings.patch_embedding.bias"});
+    vision.patch_embedding = w.linear(names.patch);
     const int64_t rows = v.patches() + 1;
-    vision.first_row = w.sum(root + "embeddings.class_embedding",
-                             root + "embeddings.position_embedding", v.hidden);
-    const Tensor positions = w.activations(root + "embeddings.position_embedding", rows, v.hidden);
+    vision.first_row = w.sum(names.class_row, names.positions, v.hidden);
+    const Tensor positions = w.activations(names.positions, rows, v.hidden);
     vision.positions = {positions.slice(0, 1, rows - 1), positions.owner};
     for (int64_t n = 0; n < c.vision_layers; ++n) {
-        const std::string at = fmt::format("{}encoder.layers.{}.", root, n);
+        const VisionLayerNames of = vision_layer_names(c, n);
         VisionLayer layer;
-        layer.attention_norm = w.norm(at + "norm1.weight", at + "norm1.bias", v.epsilon);
-        layer.mlp_norm = w.norm(at + "norm2.weight", at + "norm2.bias", v.epsilon);
-        layer.qkv = w.linear({at + "attn.qkv.weight"}, {v.qkv_bias ? at + "attn.qkv.bias" : ""});
-        layer.out = w.linear({at + "attn.proj.weight"}, {at + "attn.proj.bias"});
-        layer.up = w.linear({at + "mlp.fc1.weight"}, {at + "mlp.fc1.bias"});
-        layer.down = w.linear({at + "mlp.fc2.weight"}, {at + "mlp.fc2.bias"});
-        layer.attention_scale = w.vector(at + "ls1");
-        layer.mlp_scale = w.vector(at + "ls2");
+        layer.attention_norm = w.norm(of.attention_norm, v.epsilon);
+        layer.mlp_norm = w.norm(of.mlp_norm, v.epsilon);
+        layer.q_norm = w.norm({of.q_norm, ""}, v.epsilon);
+        layer.k_norm = w.norm({of.k_norm, ""}, v.epsilon);
+        layer.qkv = w.linear(of.qkv);
+        layer.out = w.linear(of.out);
+        layer.up = w.linear(of.up);
+        layer.down = w.linear(of.down);
+        layer.attention_scale = w.vector(of.attention_scale);
+        layer.mlp_scale = w.vector(of.mlp_scale);
         vision.layers.push_back(std::move(layer));
     }
     vision.projector_norm =
-        w.norm("mlp1.0.weight", "mlp1.0.bias", 1e-5f);  // not the tower's epsilon (spec 4.2)
-    vision.projector_in = w.linear({"mlp1.1.weight"}, {"mlp1.1.bias"});
-    vision.projector_out = w.linear({"mlp1.3.weight"}, {"mlp1.3.bias"});
+        w.norm(names.projector_norm, 1e-5f);  // not the tower's epsilon (spec 4.2)
+    vision.projector_in = w.linear(names.projector_in);
+    vision.projector_out = w.linear(names.projector_out);
     return vision;
 }
 
-static Decoder load_decoder(const TextConfig& t, const Checkpoint& checkpoint, WeightLoader& w) {
-    const Family& family = find_family(t);
-    const auto names = [](const std::vector<std::string>& patterns, int64_t layer) {
-        std::vector<std::string> list;
-        for (const std::string& p : patterns) list.push_back(p.empty() ? "" : layer_name(p, layer));
-        return list;
-    };
+static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, WeightLoader& w) {
+    const TextConfig& t = c.text;
+    const DecoderNames names = decoder_names(c);
     Decoder d;
     d.heads = t.heads;
     d.kv_heads = t.kv_heads;
     d.head_dim = t.head_dim;
-    d.inv_freq = rope_frequencies(t.rope_theta, t.head_dim);
+    d.interleaved = find_family(t).qkv_interleaved;
     for (int64_t n = 0; n < t.layers; ++n) {
+        const DecoderLayerNames of = decoder_layer_names(c, n);
         DecoderLayer layer;
-        layer.attention_norm = w.norm(layer_name(family.attention_norm, n), "", t.epsilon);
-        layer.mlp_norm = w.norm(layer_name(family.mlp_norm, n), "", t.epsilon);
-        layer.qkv = w.linear(names(family.qkv, n), names(family.qkv_bias, n));
-        layer.out = w.linear({layer_name(family.out, n)}, {""});
-        layer.gate_up =
-            w.linear(names(family.gate_up, n), std::vector<std::string>(family.gate_up.size()));
-        layer.down = w.linear({layer_name(family.down, n)}, {""});
+        layer.attention_norm = w.norm(of.attention_norm, t.epsilon);
+        layer.mlp_norm = w.norm(of.mlp_norm, t.epsilon);
+        layer.q_norm = w.norm({of.q_norm, ""}, t.epsilon);
+        layer.k_norm = w.norm({of.k_norm, ""}, t.epsilon);
+        layer.qkv = w.linear(of.qkv);
+        layer.out = w.linear(of.out);
+        layer.gate_up = w.linear(of.gate_up);
+        layer.down = w.linear(of.down);
         d.layers.push_back(std::move(layer));
     }
-    d.final_norm = w.norm(family.final_norm, "", t.epsilon);
+    d.final_norm = w.norm(names.final_norm, t.epsilon);
     // A head in the file is used whatever tie_word_embeddings says (spec 5).
-    d.head = w.linear({checkpoint.find(family.head) ? family.head : family.embedding}, {""});
-    d.embedding = w.table(family.embedding);
+    d.head = w.linear({{checkpoint.find(names.head) ? names.head : names.embedding}, {""}});
+    d.embedding = w.table(names.embedding);
     return d;
 }
 
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
                     const ComputeTypes& types) {
     WeightLoader weights(ctx, checkpoint, types.weights);
-    return {config, load_vision(config, weights), load_decoder(config.text, checkpoint, weights)};
+    return {config, load_vision(config, weights), load_decoder(config, checkpoint, weights)};
 }
 
 }  // namespace internvl

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/parallel.h"
 #include "io/safetensors.h"
-#include "model/families.h"
+#include "model/tensors.h"
 
 namespace internvl {
 

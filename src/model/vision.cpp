@@ -35,6 +35,10 @@ static void run_layer(Context& ctx, const VisionLayer& layer, int64_t heads, int
             for (int d = 1; d < 3; ++d) p.dim[d] = p.dim[d + 1], p.stride[d] = p.stride[d + 1];
             return p;
         };
+        if (layer.q_norm.weight) {
+            norm_heads(ctx, part(0), layer.q_norm);
+            norm_heads(ctx, part(1), layer.k_norm);
+        }
         const Tensor mixed = attention_dense(ctx, part(0), part(1), part(2), tiles);
         linear_into(ctx, mixed, layer.out, x, {.scale = &layer.attention_scale, .residual = x});
     }

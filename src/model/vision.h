@@ -8,7 +8,8 @@ namespace internvl {
 // One block of InternViT (spec 3.4): x += scale * attention(norm(x)); x += scale * mlp(norm(x)).
 struct VisionLayer {
     Norm attention_norm, mlp_norm;
-    Linear qkv, out;  // qkv rows are [q | k | v], heads slowest within each
+    Norm q_norm, k_norm;  // of the whole row, or absent (spec 3.5)
+    Linear qkv, out;      // qkv rows are [q | k | v], heads slowest within each
     Linear up, down;
     Tensor attention_scale, mlp_scale;  // [width] f32, "layer scale"
 };

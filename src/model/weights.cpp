@@ -41,10 +41,9 @@ static int64_t elements(const TensorEntry& e) {
     return int64_t(e.bytes.size()) / size_of(e.dtype);
 }
 
-Linear WeightLoader::linear(const std::vector<std::string>& weights,
-                            const std::vector<std::string>& biases) {
+Linear WeightLoader::linear(const LinearNames& names) {
     std::vector<const TensorEntry*> entries;
-    for (const std::string& name : weights) entries.push_back(&entry(name));
+    for (const std::string& name : names.weights) entries.push_back(&entry(name));
     DType dtype = weights_.value_or(entries[0]->dtype);
     for (const TensorEntry* e : entries)
         if (!weights_ && e->dtype != dtype)
@@ -61,7 +60,7 @@ Linear WeightLoader::linear(const std::vector<std::string>& weights,
         used_ += (packed_bytes(dtype, block.out, block.in) + 63) / 64 * 64;
         ctx_.kernels.pack(read(e, block.out, block.in), dtype, block.packed.get(), ctx_.pool);
         checkpoint_.drop(e);
-        if (!biases[i].empty()) block.bias = vector(biases[i]);
+        if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
         layer.in = block.in;
         layer.out += block.out;
         layer.blocks.push_back(std::move(block));
@@ -76,8 +75,11 @@ Tensor WeightLoader::vector(const std::string& name) {
     return out;
 }
 
-Norm WeightLoader::norm(const std::string& weight, const std::string& bias, float epsilon) {
-    return {vector(weight), bias.empty() ? Tensor() : vector(bias), epsilon};
+Norm WeightLoader::norm(const NormNames& names, float epsilon) {
+    const auto part = [&](const std::string& name) {
+        return name.empty() ? Tensor() : vector(name);
+    };
+    return {part(names.weight), part(names.bias), epsilon};
 }
 
 Tensor WeightLoader::activations(const std::string& name, int64_t rows, int64_t width) {

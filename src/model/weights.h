@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "io/checkpoint.h"
+#include "model/families.h"
 #include "ops/ops.h"
 
 namespace internvl {
@@ -16,10 +17,9 @@ class WeightLoader {
     // `weights`: the type of product weights, or none to keep each as filed.
     WeightLoader(Context&, Checkpoint&, std::optional<DType> weights);
 
-    // One block per name; biases are looked up as given, "" where there is none.
-    Linear linear(const std::vector<std::string>& weights, const std::vector<std::string>& biases);
-    Norm norm(const std::string& weight, const std::string& bias, float epsilon);
-    Tensor vector(const std::string& name);  // f32, one dimension
+    Linear linear(const LinearNames&);           // one block per tensor
+    Norm norm(const NormNames&, float epsilon);  // none for no names
+    Tensor vector(const std::string& name);      // f32, one dimension
     // Any shape of the file, converted to activations, as [rows, width].
     Tensor activations(const std::string& name, int64_t rows, int64_t width);
     // The sum of two tensors' first rows, as activations: [1, width].

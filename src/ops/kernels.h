@@ -56,7 +56,7 @@ struct NormArgs {
 };
 
 struct RopeArgs {
-    View x;            // [tokens, heads, head_dim], rotated in place, halves paired (NeoX)
+    View x;            // [tokens, groups, heads, head_dim], in place, halves paired (NeoX)
     const float* cos;  // [tokens, head_dim/2]
     const float* sin;
 };

@@ -5,13 +5,28 @@
 
 namespace internvl {
 
-Tensor norm(Context& ctx, const View& x, const Norm& n) {
+static void norm_into(Context& ctx, const View& x, const Norm& n, const View& y) {
     assert(x.rank == 2 && x.dim[1] == n.weight.dim[0]);
-    Tensor y = ctx.arena.get(ctx.activations, {x.dim[0], x.dim[1]});
     const NormArgs args{x, y, n.weight.as<float>(), n.bias ? n.bias.as<float>() : nullptr,
                         n.epsilon};
     (n.bias ? ctx.kernels.layer_norm : ctx.kernels.rms_norm)(args, ctx.pool);
+}
+
+Tensor norm(Context& ctx, const View& x, const Norm& n) {
+    Tensor y = ctx.arena.get(ctx.activations, {x.dim[0], x.dim[1]});
+    norm_into(ctx, x, n, y);
     return y;
+}
+
+void norm_heads(Context& ctx, const View& x, const Norm& n) {
+    assert(x.rank == 3 && x.stride[2] == 1);
+    const int64_t width = n.weight.dim[0], parts = x.dim[1] * x.dim[2] / width;
+    assert(parts == 1 || width == x.dim[2]);
+    for (int64_t i = 0; i < parts; ++i) {
+        View part(x.at(i * x.stride[1]), x.dtype, {x.dim[0], width});
+        part.stride[0] = x.stride[0];
+        norm_into(ctx, part, n, part);
+    }
 }
 
 Tensor swiglu(Context& ctx, const View& gate_up) {
@@ -36,23 +51,28 @@ Tensor gather_rows(Context& ctx, const View& table, std::span<const int> ids) {
     return out;
 }
 
-RopeTable rope_table(Context& ctx, std::span<const int32_t> positions,
-                     std::span<const float> inv_freq) {
-    const int64_t tokens = int64_t(positions.size()), half = int64_t(inv_freq.size());
-    RopeTable table{ctx.arena.get(DType::f32, {tokens, half}),
-                    ctx.arena.get(DType::f32, {tokens, half})};
-    ctx.pool.parallel_for(tokens, 16, [&](int64_t begin, int64_t end, int) {
+RopeTable rope_table(Context& ctx, int64_t tokens, int64_t head_dim) {
+    return {ctx.arena.get(DType::f32, {tokens, head_dim / 2}),
+            ctx.arena.get(DType::f32, {tokens, head_dim / 2})};
+}
+
+void rope_rows(Context& ctx, const RopeTable& table, int64_t first,
+               std::span<const int32_t> positions, const RopeFrequencies& f) {
+    const int64_t half = table.cos.dim[1];
+    assert(half == int64_t(f.inv_freq.size()));
+    float* cos = table.cos.as<float>() + first * half;
+    float* sin = table.sin.as<float>() + first * half;
+    ctx.pool.parallel_for(int64_t(positions.size()), 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t i = begin * half; i < end * half; ++i) {
-            const float angle = float(positions[size_t(i / half)]) * inv_freq[size_t(i % half)];
-            table.cos.as<float>()[i] = std::cos(angle);
-            table.sin.as<float>()[i] = std::sin(angle);
+            const float angle = float(positions[size_t(i / half)]) * f.inv_freq[size_t(i % half)];
+            cos[i] = std::cos(angle) * f.magnitude;
+            sin[i] = std::sin(angle) * f.magnitude;
         }
     });
-    return table;
 }
 
 void rope(Context& ctx, const View& x, const RopeTable& table) {
-    assert(x.rank == 3 && x.dim[2] == 2 * table.cos.dim[1] && x.dim[0] == table.cos.dim[0]);
+    assert(x.rank == 4 && x.dim[3] == 2 * table.cos.dim[1] && x.dim[0] == table.cos.dim[0]);
     ctx.kernels.rope({x, table.cos.as<float>(), table.sin.as<float>()}, ctx.pool);
 }
 

@@ -4,6 +4,7 @@
 // is named with each.
 
 #include <span>
+#include <vector>
 
 #include "ops/context.h"
 #include "ops/linear.h"
@@ -18,6 +19,9 @@ struct Norm {
 
 // x [rows, width] -> the same shape. Backward needs x.
 Tensor norm(Context&, const View& x, const Norm&);
+// x [tokens, heads, head_dim] in place: by a weight of head_dim each head by itself (Qwen3), by one
+// of heads * head_dim all heads of a token as one row, which must be contiguous (InternViT-6B).
+void norm_heads(Context&, const View& x, const Norm&);
 
 // gate_up [rows, 2*width] -> silu(gate) * up, [rows, width]. Backward needs gate_up.
 Tensor swiglu(Context&, const View& gate_up);
@@ -29,15 +33,23 @@ Tensor gather_rows(Context&, const View& table, std::span<const int> ids);
 // Converts and moves: same shape, any strides with a contiguous last dimension.
 void copy(Context&, const View& from, const View& to);
 
-// Cosine and sine of position * inv_freq, all in fp32 (golden: angles are fp32 products) -> two
-// [tokens, head_dim/2].
-struct RopeTable {
-    Tensor cos, sin;
+struct RopeFrequencies {
+    std::vector<float> inv_freq;  // [head_dim/2]
+    float magnitude = 1;          // of the rotated vector (longrope's attention factor)
 };
-RopeTable rope_table(Context&, std::span<const int32_t> positions, std::span<const float> inv_freq);
 
-// x [tokens, heads, head_dim], rotated in place; rotation is linear, so backward needs only the
-// table.
+// magnitude * cosine and sine of position * inv_freq, all in fp32 (golden: angles are fp32
+// products).
+struct RopeTable {
+    Tensor cos, sin;  // [tokens, head_dim/2]
+};
+RopeTable rope_table(Context&, int64_t tokens, int64_t head_dim);
+// Fills the rows of tokens [first, first + positions).
+void rope_rows(Context&, const RopeTable&, int64_t first, std::span<const int32_t> positions,
+               const RopeFrequencies&);
+
+// x [tokens, groups, heads, head_dim], rotated in place; rotation is linear, so backward needs only
+// the table.
 void rope(Context&, const View& x, const RopeTable&);
 
 // keys, values [tokens, heads, head_dim] into their slots.

@@ -1,6 +1,6 @@
 // A configuration that is accepted has sizes that can be computed with.
 #include "base/error.h"
-#include "model/families.h"
+#include "model/tensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace internvl;

@@ -56,12 +56,14 @@ static void rotate_head(T* x, const float* cos, const float* sin, int64_t half) 
 
 template <class T>
 static void rope_of(const RopeArgs& a, ThreadPool& pool) {
-    const int64_t half = a.x.dim[2] / 2;
+    const int64_t half = a.x.dim[3] / 2;
     pool.parallel_for(a.x.dim[0], 32, [&](int64_t begin, int64_t end, int) {
         for (int64_t token = begin; token < end; ++token)
-            for (int64_t head = 0; head < a.x.dim[1]; ++head)
-                rotate_head(a.x.as<T>() + token * a.x.stride[0] + head * a.x.stride[1],
-                            a.cos + token * half, a.sin + token * half, half);
+            for (int64_t group = 0; group < a.x.dim[1]; ++group)
+                for (int64_t head = 0; head < a.x.dim[2]; ++head)
+                    rotate_head(a.x.as<T>() + token * a.x.stride[0] + group * a.x.stride[1] +
+                                    head * a.x.stride[2],
+                                a.cos + token * half, a.sin + token * half, half);
     });
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "model/decoder.h"
+#include "model/rope.h"
 #include "model/weights.h"
 #include "support.h"
 
@@ -12,23 +13,22 @@ static Decoder load_stories(Context& ctx, Checkpoint& checkpoint) {
     WeightLoader w(ctx, checkpoint, std::nullopt);
     Decoder d;
     d.heads = 8, d.kv_heads = 4, d.head_dim = 8;
-    d.inv_freq = rope_frequencies(1e4, 8);
     for (int n = 0; n < 5; ++n) {
         const std::string at = "model.layers." + std::to_string(n) + ".", self = at + "self_attn.",
                           mlp = at + "mlp.";
         DecoderLayer layer;
-        layer.attention_norm = w.norm(at + "input_layernorm.weight", "", 1e-5f);
-        layer.mlp_norm = w.norm(at + "post_attention_layernorm.weight", "", 1e-5f);
+        layer.attention_norm = w.norm({at + "input_layernorm.weight", ""}, 1e-5f);
+        layer.mlp_norm = w.norm({at + "post_attention_layernorm.weight", ""}, 1e-5f);
         layer.qkv =
-            w.linear({self + "q_proj.weight", self + "k_proj.weight", self + "v_proj.weight"},
-                     {self + "q_proj.bias", self + "k_proj.bias", self + "v_proj.bias"});
-        layer.out = w.linear({self + "o_proj.weight"}, {""});
-        layer.gate_up = w.linear({mlp + "gate_proj.weight", mlp + "up_proj.weight"}, {"", ""});
-        layer.down = w.linear({mlp + "down_proj.weight"}, {""});
+            w.linear({{self + "q_proj.weight", self + "k_proj.weight", self + "v_proj.weight"},
+                      {self + "q_proj.bias", self + "k_proj.bias", self + "v_proj.bias"}});
+        layer.out = w.linear({{self + "o_proj.weight"}, {""}});
+        layer.gate_up = w.linear({{mlp + "gate_proj.weight", mlp + "up_proj.weight"}, {"", ""}});
+        layer.down = w.linear({{mlp + "down_proj.weight"}, {""}});
         d.layers.push_back(std::move(layer));
     }
-    d.final_norm = w.norm("model.norm.weight", "", 1e-5f);
-    d.head = w.linear({"model.embed_tokens.weight"}, {""});
+    d.final_norm = w.norm({"model.norm.weight", ""}, 1e-5f);
+    d.head = w.linear({{"model.embed_tokens.weight"}, {""}});
     d.embedding = w.table("model.embed_tokens.weight");
     return d;
 }
@@ -56,6 +56,9 @@ TEST(Stories260K, LogitsAndText) {
     Context ctx{cpu_kernels(), pool, arena, DType::f32};
     Checkpoint checkpoint(ModelFolder::open(root + "hf_qwen2_zero_bias"));
     const Decoder model = load_stories(ctx, checkpoint);
+    TextConfig config;
+    config.head_dim = 8;
+    const RopeFrequencies rope = rope_frequencies(config, 200);
 
     const int64_t padded = padded_head(8), blocks = 16;
     std::vector<std::shared_ptr<void>> memory;
@@ -79,6 +82,7 @@ TEST(Stories260K, LogitsAndText) {
         batch.positions = {t};
         batch.slots = {table[size_t(t / 16)] * 16 + t % 16};
         batch.spans = {{0, 1, t + 1, table.data()}};
+        batch.rope = {&rope};
         batch.logit_rows = {0};
         const Tensor logits =
             model.forward(ctx, gather_rows(ctx, model.embedding, {&token, 1}), batch, caches);
