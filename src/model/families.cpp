@@ -47,6 +47,19 @@ static const Family families[] = {
         .down = "layers.{}.mlp.down_proj.weight",
         .head = "lm_head.weight",
     },
+    {
+        .architecture = "LlamaForCausalLM",
+        .embedding = "embed_tokens.weight",
+        .final_norm = "norm.weight",
+        .attention_norm = "layers.{}.input_layernorm.weight",
+        .mlp_norm = "layers.{}.post_attention_layernorm.weight",
+        .qkv = {"layers.{}.self_attn.q_proj.weight", "layers.{}.self_attn.k_proj.weight",
+                "layers.{}.self_attn.v_proj.weight"},
+        .out = "layers.{}.self_attn.o_proj.weight",
+        .gate_up = {"layers.{}.mlp.gate_proj.weight", "layers.{}.mlp.up_proj.weight"},
+        .down = "layers.{}.mlp.down_proj.weight",
+        .head = "lm_head.weight",
+    },
 };
 
 const Family& find_family(const TextConfig& config) {

@@ -33,7 +33,7 @@ TEST(Config, ReadsTheTinyModel) {
 }
 
 TEST(Config, ReadsEveryTinyFamily) {
-    for (const char* name : {"tiny-2b", "tiny-4b", "tiny-26b"}) {
+    for (const char* name : {"tiny-2b", "tiny-4b", "tiny-26b", "tiny-40b", "tiny-76b"}) {
         const std::string folder = golden("checkpoints/" + std::string(name));
         const ModelConfig c = parse_config(read_text(folder + "/config.json"), name);
         EXPECT_EQ(count_parameters(c).total,
