@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "cli/common.h"
 #include "io/hub.h"
+#include "model/lora.h"
 #include "model/tensors.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -83,12 +84,16 @@ void report_weights(Report& report, const ModelFolder& folder,
         return f.ends_with(".safetensors") || f.ends_with(".bin");
     });
     if (!any) return;  // a folder with configuration and tokenizer only is fine for looking at
-    const Checkpoint checkpoint(folder);
+    Checkpoint checkpoint(folder);
+    unwrap_adapters(checkpoint);
     report.json["files"] = {{"weights", checkpoint.files()},
                             {"tensors", checkpoint.entries().size()},
                             {"bytes", checkpoint.total_bytes()},
                             {"hole_bytes", checkpoint.hole_bytes()}};
-    if (config) check_tensors(checkpoint, *config);
+    if (!config) return;
+    ModelConfig named = *config;
+    named.layout = layout_of(checkpoint, named.layout);
+    check_tensors(checkpoint, named);
 }
 
 std::string size_text(int64_t bytes) {

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/cpu.h"
+#include "model/lora.h"
 #include "model/rope.h"
 #include "model/tensors.h"
 
@@ -21,7 +22,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
       context_{cpu_kernels(), *pool_, *arena_, DType::f32} {
     const auto json = folder.read("config.json");
     if (!json) throw Error("no model here", "a folder with config.json", "none", folder.where());
-    const ModelConfig config = parse_config(*json, folder.where() + "/config.json");
+    ModelConfig config = parse_config(*json, folder.where() + "/config.json");
     tokenizer_ =
         Tokenizer::load([&](const std::string& name) { return folder.read(name); }, folder.where());
     template_ = &find_template(config.template_name);
@@ -37,6 +38,8 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
                     fmt::format("at most {}", config.text.vocab),
                     fmt::format("{}", tokenizer_.size()), folder.where());
     checkpoint_ = std::make_unique<Checkpoint>(folder);
+    unwrap_adapters(*checkpoint_);
+    config.layout = layout_of(*checkpoint_, config.layout);
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
     context_.activations = types_.activations;

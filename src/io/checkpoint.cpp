@@ -91,6 +91,16 @@ const TensorEntry* Checkpoint::find(const std::string& name) const {
     return found == by_name_.end() ? nullptr : &entries_[found->second];
 }
 
+void Checkpoint::rename(const std::function<std::string(std::string)>& to) {
+    by_name_.clear();
+    for (size_t i = 0; i < entries_.size(); ++i) {
+        const std::string before = entries_[i].name;
+        entries_[i].name = to(before);
+        if (!by_name_.emplace(entries_[i].name, i).second)
+            throw Error("two tensors mean the same", entries_[i].name, before, where_);
+    }
+}
+
 void Checkpoint::drop(const TensorEntry& entry) const {
     const auto found = by_name_.find(entry.name);
     if (found != by_name_.end()) files_[file_of_[found->second]].drop(entry.bytes);

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -17,6 +18,8 @@ class Checkpoint {
 
     const TensorEntry* find(const std::string& name) const;  // null when absent
     const std::vector<TensorEntry>& entries() const { return entries_; }
+    // Gives every tensor the name that `to` makes of it. Throws Error when two become one.
+    void rename(const std::function<std::string(std::string)>& to);
     // The tensor has been read: its pages need not stay.
     void drop(const TensorEntry&) const;
 

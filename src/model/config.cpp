@@ -26,6 +26,7 @@ class Fields {
         return {*value, prefix_ + name + ".", where_};
     }
     bool has(const char* name) const { return get(name) != nullptr; }
+    const std::string& where() const { return where_; }
 
     // A whole number in [low, high].
     int64_t count(const char* name, int64_t low, int64_t high,
@@ -38,6 +39,14 @@ class Fields {
             value->get<int64_t>() > high)
             fail(name, range);
         return value->get<int64_t>();
+    }
+    // The side of a square: a number, or a list of two equal ones.
+    int64_t side(const char* name, int64_t low, int64_t high) const {
+        const json* value = get(name);
+        if (!value || !value->is_array()) return count(name, low, high);
+        if (value->size() != 2 || (*value)[0] != (*value)[1]) fail(name, "a square");
+        const json one = {{name, (*value)[0]}};
+        return Fields(one, prefix_, where_).count(name, low, high);
     }
     double number(const char* name, double low, double high,
                   std::optional<double> fallback = {}) const {
@@ -114,22 +123,32 @@ class Fields {
 // Bounds that no member of the family comes near; what lies beyond cannot overflow sizes.
 constexpr int64_t widest = 1 << 18, deepest = 1024, most_tokens = 1 << 24;
 
-VisionConfig parse_vision(const Fields& f, const std::optional<int64_t>& forced_size) {
+// What the two layouts of config.json call the same things.
+struct FieldNames {
+    const char *vision, *text, *qkv_bias, *qk_norm, *select_layer;
+};
+constexpr FieldNames released = {"vision_config", "llm_config", "qkv_bias", "qk_normalization",
+                                 "select_layer"};
+constexpr FieldNames converted = {"vision_config", "text_config", "attention_bias", "use_qk_norm",
+                                  "vision_feature_layer"};
+
+VisionConfig parse_vision(const Fields& f, const FieldNames& names,
+                          const std::optional<int64_t>& forced_size) {
     VisionConfig v;
     v.hidden = f.count("hidden_size", 16, widest);
     v.layers = f.count("num_hidden_layers", 1, deepest);
     v.heads = f.count("num_attention_heads", 1, widest);
     v.intermediate = f.count("intermediate_size", 16, widest);
-    v.image_size = f.count("image_size", 28, 4096);
-    v.patch = f.count("patch_size", 1, 512);
+    v.image_size = f.side("image_size", 28, 4096);
+    v.patch = f.side("patch_size", 1, 512);
     v.epsilon = float(f.number("layer_norm_eps", 0, 1, 1e-6));
-    v.qkv_bias = f.flag("qkv_bias", true);
+    v.qkv_bias = f.flag(names.qkv_bias, true);
     f.only("hidden_act", "gelu");
     f.only("num_channels", 3);
     const std::string norm = f.text("norm_type", "layer_norm");
     if (norm != "layer_norm" && norm != "rms_norm") f.fail("norm_type", "layer_norm or rms_norm");
     v.rms_norm = norm == "rms_norm";
-    v.qk_norm = f.flag("qk_normalization", false);
+    v.qk_norm = f.flag(names.qk_norm, false);
     if (v.hidden % v.heads != 0 || v.hidden / v.heads % 2 != 0)
         f.fail("num_attention_heads", fmt::format("heads of an even width out of {}", v.hidden));
     if (v.hidden % 2 != 0 || v.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
@@ -173,9 +192,19 @@ RopeScaling parse_rope(const Fields& f, const TextConfig& t) {
     return r;
 }
 
-TextConfig parse_text(const Fields& f) {
+// The class, or the one that belongs to the model type where the folder names none.
+std::string parse_architecture(const Fields& f) {
+    const std::string named = f.architecture(), type = f.text("model_type", "");
+    if (!named.empty()) return named;
+    return type == "qwen2"   ? "Qwen2ForCausalLM"
+           : type == "qwen3" ? "Qwen3ForCausalLM"
+           : type == "llama" ? "LlamaForCausalLM"
+                             : type;
+}
+
+TextConfig parse_text(const Fields& f, Layout layout) {
     TextConfig t;
-    t.architecture = f.architecture();
+    t.architecture = parse_architecture(f);
     const Family& family = find_family(t);  // says by name what is not supported, before all else
     t.hidden = f.count("hidden_size", 16, widest);
     t.layers = f.count("num_hidden_layers", 1, deepest);
@@ -185,7 +214,8 @@ TextConfig parse_text(const Fields& f) {
     t.vocab = f.count("vocab_size", 1, most_tokens);
     t.max_positions = f.count("max_position_embeddings", 1, most_tokens);
     t.epsilon = float(f.number("rms_norm_eps", 0, 1, 1e-6));
-    t.rope_theta = f.number("rope_theta", 1, 1e12, 1e4);
+    const bool nested = f.has("rope_parameters") && f.section("rope_parameters").has("rope_theta");
+    t.rope_theta = (nested ? f.section("rope_parameters") : f).number("rope_theta", 1, 1e12, 1e4);
     t.bos_token = f.token("bos_token_id");
     t.eos_token = f.token("eos_token_id");
     t.pad_token = f.token("pad_token_id");
@@ -201,16 +231,50 @@ TextConfig parse_text(const Fields& f) {
     if (t.heads % t.kv_heads != 0)
         f.fail("num_key_value_heads", fmt::format("a divisor of {}", t.heads));
     if (t.hidden % 2 != 0 || t.intermediate % 2 != 0) f.fail("intermediate_size", "an even width");
-    if (family.scales_rope) t.rope = parse_rope(f, t);
+    // The code of the converted folders looks at the field for every class (spec 11.2).
+    if (family.scales_rope || layout != Layout::original) t.rope = parse_rope(f, t);
     return t;
 }
 
 DType parse_type(const Fields& f) {
-    const std::string name = f.text("torch_dtype", "bfloat16");
+    const std::string name = f.text("torch_dtype", f.text("dtype", "bfloat16"));
     if (name == "bfloat16") return DType::bf16;
     if (name == "float16") return DType::f16;
     if (name == "float32") return DType::f32;
     f.fail("torch_dtype", "bfloat16, float16 or float32");
+}
+
+// The released layout, or the converted one of the "-hf" folders (spec 11.4).
+Layout parse_layout(const Fields& f) {
+    const std::string type = f.text("model_type", "");
+    if (type == "internvl_chat" && f.has("vision_config") && f.has("llm_config"))
+        return Layout::original;
+    if (type == "internvl" && f.has("vision_config") && f.has("text_config"))
+        return Layout::hf_wrapped;
+    throw Error("this is not an InternVL model",
+                "model_type internvl_chat with vision_config and llm_config, or internvl with "
+                "vision_config and text_config",
+                type.empty() ? f.architecture() : type, f.where());
+}
+
+// How pictures become rows, and prompts are written.
+void parse_frame(const Fields& f, const FieldNames& names, ModelConfig& c) {
+    const bool original = c.layout == Layout::original;
+    c.template_name = f.text("template", original ? "" : "internvl2_5");
+    if (f.has("system_message")) c.system_message = f.text("system_message", "");
+    const int64_t select = f.count(names.select_layer, -c.vision.layers - 1, c.vision.layers, -1);
+    c.vision_layers = select < 0 ? c.vision.layers + 1 + select : select;
+    const std::string shuffle = f.text("ps_version", original ? "v1" : "v2");
+    if (shuffle != "v1" && shuffle != "v2") f.fail("ps_version", "v1 or v2");
+    c.transposed_shuffle = shuffle == "v1";
+    if (f.number("downsample_ratio", 0, 1, 0.5) != 0.5) f.fail("downsample_ratio", "0.5");
+    f.only("vision_feature_select_strategy", "default");
+    f.only("projector_hidden_act", "gelu");
+    f.absent("quantization_config");
+    c.min_tiles = f.count("min_dynamic_patch", 1, 1024, 1);
+    c.max_tiles = f.count("max_dynamic_patch", 1, 1024, 12);
+    c.use_thumbnail = f.flag("use_thumbnail", true);
+    c.dynamic_tiles = f.flag("dynamic_image_size", true);
 }
 
 }  // namespace
@@ -218,33 +282,15 @@ DType parse_type(const Fields& f) {
 ModelConfig parse_config(const std::string& text, const std::string& where) {
     const json root = parse_json(text, where);
     const Fields f(root, "", where);
-    const std::string type = f.text("model_type", "");
-    if (type != "internvl_chat" || !f.has("vision_config") || !f.has("llm_config"))
-        throw Error("this is not an InternVL2 model",
-                    "model_type internvl_chat with vision_config and llm_config",
-                    type.empty() ? f.architecture() : type, where);
     ModelConfig c;
+    c.layout = parse_layout(f);
+    const FieldNames& names = c.layout == Layout::original ? released : converted;
     std::optional<int64_t> forced;
     if (f.has("force_image_size")) forced = f.count("force_image_size", 28, 4096);
-    c.vision = parse_vision(f.section("vision_config"), forced);
-    c.text = parse_text(f.section("llm_config"));
-    c.template_name = f.text("template", "");
-    if (f.has("system_message")) c.system_message = f.text("system_message", "");
+    c.vision = parse_vision(f.section(names.vision), names, forced);
+    c.text = parse_text(f.section(names.text), c.layout);
     c.dtype = parse_type(f);
-    const int64_t select = f.count("select_layer", -c.vision.layers - 1, c.vision.layers, -1);
-    c.vision_layers = select < 0 ? c.vision.layers + 1 + select : select;
-    const std::string shuffle = f.text("ps_version", "v1");
-    if (shuffle != "v1" && shuffle != "v2") f.fail("ps_version", "v1 or v2");
-    c.transposed_shuffle = shuffle == "v1";
-    if (f.number("downsample_ratio", 0, 1, 0.5) != 0.5) f.fail("downsample_ratio", "0.5");
-    for (const char* lora : {"use_backbone_lora", "use_llm_lora"})
-        if (f.count(lora, 0, 1 << 16, 0) != 0)
-            f.fail(lora, "0: merge the adapter into the weights first");
-    f.absent("quantization_config");
-    c.min_tiles = f.count("min_dynamic_patch", 1, 1024, 1);
-    c.max_tiles = f.count("max_dynamic_patch", 1, 1024, 12);
-    c.use_thumbnail = f.flag("use_thumbnail", true);
-    c.dynamic_tiles = f.flag("dynamic_image_size", true);
+    parse_frame(f, names, c);
     return c;
 }
 

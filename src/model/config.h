@@ -37,8 +37,13 @@ struct TextConfig {
     std::optional<int> bos_token, eos_token, pad_token;
 };
 
+// Whose names a folder goes by: the released ones, or those of the converted "-hf" folders, older
+// and newer (spec 11.4).
+enum class Layout { original, hf, hf_wrapped };
+
 // config.json of a released folder (spec 0.2).
 struct ModelConfig {
+    Layout layout = Layout::original;
     VisionConfig vision;
     TextConfig text;
     std::string template_name;

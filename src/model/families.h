@@ -12,7 +12,7 @@ namespace internvl {
 // have.
 struct Family {
     std::string architecture;  // llm_config.architectures
-    // Below `language_model.model.`
+    // Below `language_model.model.` (or what a converted folder has there)
     std::string embedding, final_norm;
     std::string attention_norm, mlp_norm;
     std::vector<std::string> qkv;

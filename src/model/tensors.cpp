@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/families.h"
+#include "model/lora.h"
 
 namespace internvl {
 
@@ -121,6 +122,28 @@ static void report(const std::vector<std::string>& list, const char* what,
                                    shown < list.size() ? ", ..." : ""));
 }
 
+// Both halves of an adapter, of shapes that fit the weight and each other.
+static void check_adapter(const Checkpoint& checkpoint, const TensorSpec& spec,
+                          std::unordered_set<std::string>& known,
+                          std::vector<std::string>& reshaped) {
+    const AdapterEntries a = find_adapter(checkpoint, spec.name);
+    if (!a.down && !a.up) return;
+    known.insert({spec.name + ".lora_A", spec.name + ".lora_B"});
+    const bool fits = a.down && a.up && spec.shape.size() == 2 && a.down->shape.size() == 2 &&
+                      a.up->shape.size() == 2 && a.down->shape[1] == spec.shape[1] &&
+                      a.up->shape[0] == spec.shape[0] && a.up->shape[1] == a.down->shape[0];
+    if (!fits)
+        reshaped.push_back(fmt::format("the adapter of {} is not [rank, {}] with [{}, rank]",
+                                       spec.name, spec.shape.back(), spec.shape.front()));
+}
+
+Layout layout_of(const Checkpoint& checkpoint, Layout configured) {
+    if (configured == Layout::original) return configured;
+    for (const TensorEntry& entry : checkpoint.entries())
+        if (entry.name.starts_with("vision_tower.")) return Layout::hf;
+    return Layout::hf_wrapped;
+}
+
 void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
     std::vector<std::string> missing, reshaped, unknown;
     std::unordered_set<std::string> known;
@@ -132,6 +155,7 @@ void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
             reshaped.push_back(fmt::format("{} is [{}], the configuration says [{}]", spec.name,
                                            fmt::join(entry->shape, ", "),
                                            fmt::join(spec.shape, ", ")));
+        check_adapter(checkpoint, spec, known, reshaped);
     }
     for (const TensorEntry& entry :
          checkpoint.entries())  // buffers of old saves are no weights (spec 5.6)

@@ -20,6 +20,9 @@ struct TensorSpec {
 // them.
 std::vector<TensorSpec> expected_tensors(const ModelConfig&);
 
+// The names that a checkpoint goes by, where the configuration leaves open which of two.
+Layout layout_of(const Checkpoint&, Layout configured);
+
 // Throws one Error with all tensors that are missing, too many, or of another shape.
 void check_tensors(const Checkpoint&, const ModelConfig&);
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "model/lora.h"
 
 namespace internvl {
 
@@ -58,7 +59,13 @@ Linear WeightLoader::linear(const LinearNames& names) {
         block.in = elements(e) / e.shape[0];  // a convolution kernel is flattened
         block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
         used_ += (packed_bytes(dtype, block.out, block.in) + 63) / 64 * 64;
-        ctx_.kernels.pack(read(e, block.out, block.in), dtype, block.packed.get(), ctx_.pool);
+        Tensor weight = read(e, block.out, block.in);
+        if (const AdapterEntries a = find_adapter(checkpoint_, e.name); a.down && a.up) {
+            const int64_t rank = a.down->shape[0];
+            weight = merge_adapter(weight, read(entry(a.down->name), rank, block.in),
+                                   read(entry(a.up->name), block.out, rank));
+        }
+        ctx_.kernels.pack(weight, dtype, block.packed.get(), ctx_.pool);
         checkpoint_.drop(e);
         if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
         layer.in = block.in;

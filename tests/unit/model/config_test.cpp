@@ -93,8 +93,6 @@ TEST(Config, RefusesByName) {
         {"vision_config", "num_attention_heads", 5},
         {"", "ps_version", "v3"},
         {"", "downsample_ratio", 0.25},
-        {"", "use_llm_lora", 16},
-        {"", "use_backbone_lora", 16},
         {"", "quantization_config", {{"bits", 8}}},
         {"", "torch_dtype", "int8"},
         {"", "select_layer", 99},
