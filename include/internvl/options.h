@@ -13,16 +13,25 @@ namespace internvl {
 struct GenerateOptions {
     int max_new_tokens = 1024;
     int min_new_tokens = 0;
+    int min_length = 0;  // as the reference counts: the start token is one
     bool do_sample = false;
-    float temperature = 1.0f;         // > 0
-    int top_k = 50;                   // 0 = off
-    float top_p = 1.0f;               // in (0, 1]
-    float min_p = 0.0f;               // in [0, 1], 0 = off
-    float typical_p = 1.0f;           // in (0, 1], 1 = off
-    float repetition_penalty = 1.0f;  // > 0; sees the answer, never the prompt
-    int no_repeat_ngram_size = 0;     // 0 = off
-    uint64_t seed = 0;                // the same seed gives the same answer on the same machine
-    std::vector<std::string> stop;    // the answer ends before the first of these
+    float temperature = 1.0f;     // > 0
+    int top_k = 50;               // 0 = off
+    float top_p = 1.0f;           // in (0, 1]
+    float min_p = 0.0f;           // in [0, 1], 0 = off
+    float typical_p = 1.0f;       // in (0, 1], 1 = off
+    float epsilon_cutoff = 0.0f;  // in [0, 1), 0 = off
+    float eta_cutoff = 0.0f;      // in [0, 1), 0 = off
+    bool renormalize_logits = false;
+    float repetition_penalty = 1.0f;         // > 0; sees the answer, never the prompt
+    int no_repeat_ngram_size = 0;            // 0 = off
+    std::vector<int> suppress_tokens;        // never chosen
+    std::vector<int> begin_suppress_tokens;  // not as the first token
+    int num_beams = 1;                       // above 1: beam search, without sampling
+    float length_penalty = 1.0f;             // beams: score / length^penalty
+    bool early_stopping = false;             // beams: end as soon as num_beams answers are complete
+    uint64_t seed = 0;              // the same seed gives the same answer on the same machine
+    std::vector<std::string> stop;  // the answer ends before the first of these
     bool ignore_eos = false;
 };
 

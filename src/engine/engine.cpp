@@ -6,8 +6,12 @@
 #include <numeric>
 
 #include "base/cpu.h"
+#include "base/log.h"
+#include "engine/beam_search.h"
+#include "engine/pass.h"
+#include "engine/prompt.h"
+#include "engine/step_loop.h"
 #include "model/lora.h"
-#include "model/rope.h"
 #include "model/tensors.h"
 
 namespace internvl {
@@ -48,99 +52,109 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     load_ms_ = start_.ms();
 }
 
-Tensor Engine::encode(Context& ctx, const Tiles& tiles, int at_once,
-                      const std::function<void(int, int)>& on_tiles) {
+// A tile of one of several pictures.
+struct TilePlace {
+    size_t picture;
+    int tile;
+};
+
+std::vector<Tensor> Engine::encode(Context& ctx, std::span<const Tiles* const> pictures,
+                                   int at_once, const OnTiles& on_tiles) {
     const Vision& vision = model_.vision;
-    const int64_t rows = vision.rows_per_tile(), side = tiles.side;
-    Tensor all = make_tensor(ctx.activations, {tiles.count * rows, model_.decoder.width()});
-    for (int first = 0; first < tiles.count; first += at_once) {
-        const int count = std::min(at_once, tiles.count - first);
-        if (on_tiles) on_tiles(first, tiles.count);
-        const Tensor pixels = ctx.arena.get(ctx.activations, {count, 3, side, side});
-        if (ctx.activations == DType::f32)
-            normalise(tiles, first, count, pixels.as<float>(), &ctx.pool);
-        else
-            normalise(tiles, first, count, pixels.as<uint16_t>(), &ctx.pool);
-        copy(ctx, vision.forward(ctx, pixels), all.slice(0, first * rows, count * rows));
+    const int64_t rows = vision.rows_per_tile();
+    std::vector<Tensor> all;
+    std::vector<TilePlace> places;
+    for (size_t p = 0; p < pictures.size(); ++p) {
+        all.push_back(
+            make_tensor(ctx.activations, {pictures[p]->count * rows, model_.decoder.width()}));
+        for (int t = 0; t < pictures[p]->count; ++t) places.push_back({p, t});
     }
-    if (on_tiles) on_tiles(tiles.count, tiles.count);
+    for (size_t first = 0; first < places.size(); first += size_t(at_once)) {
+        const size_t count = std::min(size_t(at_once), places.size() - first);
+        const int64_t side = pictures[0]->side;
+        if (on_tiles) on_tiles(int(first), int(places.size()));
+        const Tensor pixels = ctx.arena.get(ctx.activations, {int64_t(count), 3, side, side});
+        for (size_t i = 0; i < count; ++i) {
+            const auto [p, t] = places[first + i];
+            const View tile = pixels.slice(0, int64_t(i), 1);
+            if (ctx.activations == DType::f32)
+                normalise(*pictures[p], t, 1, tile.as<float>(), &ctx.pool);
+            else
+                normalise(*pictures[p], t, 1, tile.as<uint16_t>(), &ctx.pool);
+        }
+        const Tensor seen = vision.forward(ctx, pixels);
+        for (size_t i = 0; i < count; ++i) {
+            const auto [p, t] = places[first + i];
+            copy(ctx, seen.slice(0, int64_t(i) * rows, rows), all[p].slice(0, t * rows, rows));
+        }
+    }
+    if (on_tiles) on_tiles(int(places.size()), int(places.size()));
     return all;
 }
 
-Tensor Engine::encode(const Tiles& tiles, const std::function<void(int, int)>& on_tiles) {
-    return encode(context_, tiles, tiles_at_once, on_tiles);
+std::vector<Tensor> Engine::encode(std::span<const Tiles* const> pictures,
+                                   const OnTiles& on_tiles) {
+    return encode(context_, pictures, tiles_at_once, on_tiles);
 }
 
-// Tokens [position, position + count) of a sequence that lies in a cache of its own.
-static Batch batch_of(int64_t position, int64_t count, const KvCache& cache,
-                      const RopeFrequencies& rope, std::vector<int> logit_rows) {
-    Batch batch;
-    batch.positions.resize(size_t(count));
-    std::iota(batch.positions.begin(), batch.positions.end(), int32_t(position));
-    batch.slots = batch.positions;  // the block table is the identity
-    batch.spans = {{0, count, position + count, cache.block_table()}};
-    batch.rope = {&rope};
-    batch.logit_rows = std::move(logit_rows);
-    return batch;
+Tensor Engine::encode(const Tiles& tiles, const OnTiles& on_tiles) {
+    const Tiles* const one = &tiles;
+    return encode({&one, 1}, on_tiles)[0];
 }
 
-static KvCache cache_for(const Decoder& d, DType dtype, int64_t tokens) {
-    return {int64_t(d.layers.size()), d.kv_heads, d.head_dim, dtype, tokens};
+Tensor Engine::embed(const Generation& g) {
+    return model_.embed(context_, g.prompt, g.picture_rows, context_token_);
 }
 
-// Logits of the last prompt token, [1, vocab].
-Tensor Engine::prefill(const Generation& g, KvCache& cache, const RopeFrequencies& rope) {
-    const Tensor rows = model_.embed(context_, g.prompt, g.picture_rows, context_token_);
-    const int64_t total = int64_t(g.prompt.size());
-    for (int64_t first = 0;; first += g.prefill_chunk) {
-        const int64_t count = std::min(g.prefill_chunk, total - first);
-        const bool last = first + count == total;
-        const Batch batch = batch_of(first, count, cache, rope,
-                                     last ? std::vector<int>{int(count - 1)} : std::vector<int>{});
-        Tensor logits = model_.decoder.forward(context_, {rows.slice(0, first, count), rows.owner},
-                                               batch, cache.layers());
-        if (last) return logits;
-    }
+KvCache Engine::make_cache(int64_t tokens) const {
+    const Decoder& d = model_.decoder;
+    return {int64_t(d.layers.size()), d.kv_heads, d.head_dim, context_.activations, tokens};
 }
 
-Answer Engine::generate(const Generation& g) {
-    const int64_t limit = model_.config.text.max_positions, prompt = int64_t(g.prompt.size());
+Sampler Engine::make_sampler(const GenerateOptions& options) const {
+    return {options, model_.config.text.bos_token.value_or(stop_token_), stop_token_};
+}
+
+// What the family was trained with (spec 5.0): longer prompts are computed, with a notice.
+static constexpr int64_t trained_context = 8192;
+
+int64_t Engine::check_room(const Generation& g) const {
+    const TextConfig& text = model_.config.text;
+    // The reference stops at no length; positions beyond the table are refused here, unless the
+    // model has a rule for them. A table shorter than what it was trained with (40B) is no limit.
+    const int64_t limit = text.rope.kind == RopeScaling::Kind::dynamic_ntk
+                              ? most_positions
+                              : std::max(text.max_positions, trained_context);
+    const int64_t prompt = int64_t(g.prompt.size());
     if (prompt == 0) throw Error("the prompt is empty", "at least one token", "none");
-    if (prompt >= limit)
+    if (prompt >= limit) {
+        const int64_t seen = g.picture_rows ? g.picture_rows.dim[0] : 0, tile = tokens_per_tile;
+        const int64_t fit = std::max<int64_t>(0, limit - 1 - (prompt - seen)) / tile;
         throw Error("the prompt does not fit the model", fmt::format("fewer than {} tokens", limit),
-                    fmt::format("{}", prompt));
-    const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
-    Sampler sampler(g.options, model_.config.text.bos_token.value_or(stop_token_), stop_token_);
-    KvCache cache = cache_for(model_.decoder, context_.activations, prompt + room);
-    const RopeFrequencies rope = rope_frequencies(model_.config.text, prompt + room);
-    Answer answer;
-    Stopwatch watch;
-    try {
-        Tensor logits = prefill(g, cache, rope);
-        answer.prefill_ms = watch.lap();
-        for (;;) {
-            const std::span<const float> scores(logits.as<float>(), size_t(logits.dim[1]));
-            if (g.on_logits) g.on_logits(scores);
-            const int id = sampler.next(scores, answer.ids);
-            answer.ids.push_back(id);
-            if (id == stop_token_ && !g.options.ignore_eos) {
-                answer.end = Answer::End::stop;
-                break;
-            }
-            if (g.on_token && !g.on_token(id)) {
-                answer.end = Answer::End::stop;
-                break;
-            }
-            const int64_t made = int64_t(answer.ids.size());
-            if (made >= room) break;
-            const Tensor row = gather_rows(context_, model_.decoder.embedding, {&id, 1});
-            logits = model_.decoder.forward(
-                context_, row, batch_of(prompt + made - 1, 1, cache, rope, {0}), cache.layers());
-        }
-    } catch (const Cancelled&) {
-        answer.end = Answer::End::cancelled;
+                    seen == 0 ? fmt::format("{}", prompt)
+                              : fmt::format("{}: {} of text and {} of {} tiles; {} tiles would fit "
+                                            "(--total-max-num)",
+                                            prompt, prompt - seen, seen, seen / tile, fit));
     }
-    answer.decode_ms = watch.ms();
+    if (prompt > trained_context)
+        log_warning("the prompt has {} tokens; the model was trained with up to {}", prompt,
+                    trained_context);
+    return std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
+}
+
+Answer Engine::generate(const Generation& g, ReferenceRope* reference, int64_t chunk) {
+    if (g.options.num_beams > 1) return beam_search(*this, g, reference);
+    StepLoop loop(*this, {.max_sequences = 1,
+                          .cache_tokens = int64_t(g.prompt.size()) + check_room(g),
+                          .chunk = chunk,
+                          .reference = reference});
+    Answer answer;
+    Generation one = g;
+    one.on_end = [&answer](Answer a) { answer = std::move(a); };
+    loop.add(std::move(one));
+    while (loop.step()) {
+    }
+    if (answer.error) std::rethrow_exception(answer.error);
     return answer;
 }
 
@@ -148,14 +162,19 @@ void Engine::trace(std::span<const int> prompt, const Tiles* tiles, bool last_lo
                    const std::function<void(const std::string&, const View&)>& watch) {
     Context watched = context_;
     watched.watch = watch;
-    const Tensor pictures = tiles ? encode(watched, *tiles, tiles->count, {}) : Tensor();
+    const Tensor pictures = tiles ? encode(watched, {&tiles, 1}, tiles->count, {})[0] : Tensor();
     const int64_t total = int64_t(prompt.size());
-    KvCache cache = cache_for(model_.decoder, context_.activations, total);
-    std::vector<int> wanted(last_logits ? 1 : prompt.size(), int(total - 1));
-    if (!last_logits) std::iota(wanted.begin(), wanted.end(), 0);
+    KvCache cache = make_cache(total);
+    const std::vector<int32_t> blocks = cache.take(total);
     const Tensor rows = model_.embed(watched, prompt, pictures, context_token_);
     const RopeFrequencies rope = rope_frequencies(model_.config.text, total);
-    model_.decoder.forward(watched, rows, batch_of(0, total, cache, rope, wanted), cache.layers());
+    Pass pass(watched, model_.decoder, cache);
+    pass.add(blocks, 0, rows, rope, true);
+    if (!last_logits) {
+        pass.batch().logit_rows.resize(prompt.size());
+        std::iota(pass.batch().logit_rows.begin(), pass.batch().logit_rows.end(), 0);
+    }
+    pass.run();
 }
 
 }  // namespace internvl

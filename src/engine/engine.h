@@ -6,48 +6,41 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/generation.h"
 #include "engine/kv_cache.h"
 #include "engine/sampler.h"
-#include "internvl/options.h"
 #include "io/folder.h"
 #include "media/tile.h"
 #include "model/internvl.h"
+#include "model/rope.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace internvl {
-
-// An answer in the making: what to compute, and who hears of it.
-struct Generation {
-    std::vector<int> prompt;  // ids
-    Tensor picture_rows;      // [places, width], absent without pictures
-    GenerateOptions options;
-    std::function<bool(int id)> on_token;  // false ends the answer; the stop token is not shown
-    std::function<void(std::span<const float>)> on_logits;  // [vocab] before each choice
-    int64_t prefill_chunk =
-        512;  // prompt tokens computed at a time; does not change a bit of the answer
-};
-
-struct Answer {
-    std::vector<int> ids;  // the stop token included, as the reference keeps it
-    enum class End { stop, length, cancelled } end = End::length;
-    double prefill_ms = 0, decode_ms = 0;
-};
 
 // A model with its tokenizer on this machine: pictures to rows, prompts to tokens.
 class Engine {
   public:
     Engine(const ModelFolder&, const LoadOptions&);
 
-    // Rows of all tiles, [tiles*256, width]; a few tiles at a time bound the memory.
-    Tensor encode(const Tiles&, const std::function<void(int done, int tiles)>& on_tiles = {});
-    // Prefill, then one token after the other. Throws Error when the prompt does not fit the
-    // model's positions.
-    Answer generate(const Generation&);
+    // Rows of each picture's tiles, [tiles*256, width]. Tiles of different pictures pass through
+    // the vision tower together, a few at a time.
+    using OnTiles = std::function<void(int done, int tiles)>;
+    std::vector<Tensor> encode(std::span<const Tiles* const>, const OnTiles& = {});
+    Tensor encode(const Tiles& tiles, const OnTiles& on_tiles = {});
+    // One answer: prefill, then one token after the other, or beam search. `chunk`: prompt tokens
+    // computed at a time. Throws Error when the prompt does not fit, or what made the answer fail.
+    Answer generate(const Generation&, ReferenceRope* reference = nullptr, int64_t chunk = 512);
     // One pass over a whole prompt that shows every stage to `watch`; logits of all rows, or of the
     // last one only.
     void trace(std::span<const int> prompt, const Tiles* tiles, bool last_logits,
                const std::function<void(const std::string&, const View&)>& watch);
+
+    // Parts of an answer's way. How many tokens may follow the prompt; throws Error when none may.
+    int64_t check_room(const Generation&) const;
+    Sampler make_sampler(const GenerateOptions&) const;
+    KvCache make_cache(int64_t tokens) const;
+    Tensor embed(const Generation&);  // [prompt, width]
 
     const InternVL& model() const { return model_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
@@ -65,9 +58,8 @@ class Engine {
     std::atomic<bool> cancel{false};
 
   private:
-    Tensor encode(Context&, const Tiles&, int at_once,
-                  const std::function<void(int, int)>& on_tiles);
-    Tensor prefill(const Generation&, KvCache&, const RopeFrequencies&);
+    std::vector<Tensor> encode(Context&, std::span<const Tiles* const>, int at_once,
+                               const OnTiles&);
 
     Stopwatch start_;
     std::unique_ptr<ThreadPool> pool_;

@@ -32,6 +32,14 @@ Sampler::Sampler(const GenerateOptions& options, int start, int stop)
     check(options.top_k >= 0, "top-k", "at least 0", options.top_k);
     check(options.top_p > 0 && options.top_p <= 1, "top-p", "above 0 and at most 1", options.top_p);
     check(options.min_p >= 0 && options.min_p <= 1, "min-p", "between 0 and 1", options.min_p);
+    check(options.epsilon_cutoff >= 0 && options.epsilon_cutoff < 1, "epsilon-cutoff",
+          "at least 0 and below 1", options.epsilon_cutoff);
+    check(options.eta_cutoff >= 0 && options.eta_cutoff < 1, "eta-cutoff", "at least 0 and below 1",
+          options.eta_cutoff);
+    check(options.num_beams >= 1 && options.num_beams <= 256, "num-beams", "1 to 256",
+          options.num_beams);
+    if (options.num_beams > 1 && options.do_sample)
+        throw UsageError("beam search does not sample", "greedy, or num-beams 1", "do-sample");
     check(options.typical_p > 0 && options.typical_p <= 1, "typical-p", "above 0 and at most 1",
           options.typical_p);
 }
@@ -57,9 +65,40 @@ void Sampler::process(std::span<const int> history) {
                               : score / options_.repetition_penalty;
         }
     ban_repeated_ngrams(sequence);
-    if (int(history.size()) < options_.min_new_tokens && stop_ >= 0 &&
-        size_t(stop_) < scores_.size())
-        scores_[size_t(stop_)] = never;
+    const int made = int(history.size());
+    if (made + 1 < options_.min_length || made < options_.min_new_tokens) ban({&stop_, 1});
+    ban(options_.suppress_tokens);
+    if (made == 0) ban(options_.begin_suppress_tokens);
+    if (options_.renormalize_logits) normalise();
+}
+
+void Sampler::ban(std::span<const int> ids) {
+    for (const int id : ids)
+        if (id >= 0 && size_t(id) < scores_.size()) scores_[size_t(id)] = never;
+}
+
+// Scores to log-probabilities.
+void Sampler::normalise() {
+    const float top = *std::max_element(scores_.begin(), scores_.end());
+    double total = 0;
+    for (const float s : scores_) total += std::exp(double(s) - top);
+    const float shift = top + float(std::log(total));
+    for (float& s : scores_) s -= shift;
+}
+
+static void check_numbers(std::span<const float> logits) {
+    for (const float x : logits)
+        if (std::isnan(x))
+            throw Error("the model computed a logit that is not a number", "finite weights", "NaN");
+}
+
+std::span<const float> Sampler::log_probabilities(std::span<const float> logits,
+                                                  std::span<const int> history) {
+    check_numbers(logits);
+    scores_.assign(logits.begin(), logits.end());
+    normalise();
+    process(history);
+    return scores_;
 }
 
 // Probabilities of candidates whose scores stand in `probability`.
@@ -112,6 +151,19 @@ static void keep_typical(std::vector<Candidate>& list, float mass) {
     std::sort(list.begin(), list.end(), likelier);
 }
 
+// Drops what is less likely than `least`, but never the likeliest. The list is sorted.
+static void keep_likely(std::vector<Candidate>& list, double least) {
+    while (list.size() > 1 && double(list.back().probability) < least) list.pop_back();
+}
+
+// The threshold of eta sampling: lower where the distribution is flat.
+static double eta_of(const std::vector<Candidate>& list, double cutoff) {
+    double entropy = 0;
+    for (const Candidate& c : list)
+        if (c.probability > 0) entropy -= double(c.probability) * std::log(double(c.probability));
+    return std::min(cutoff, std::sqrt(cutoff) * std::exp(-entropy));
+}
+
 std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
                                              std::span<const int> history) {
     scores_.assign(logits.begin(), logits.end());
@@ -136,13 +188,14 @@ std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
         renormalise();
     }
     if (options_.typical_p < 1) keep_typical(list, options_.typical_p), renormalise();
+    if (options_.epsilon_cutoff > 0) keep_likely(list, options_.epsilon_cutoff), renormalise();
+    if (options_.eta_cutoff > 0)
+        keep_likely(list, eta_of(list, options_.eta_cutoff)), renormalise();
     return list;
 }
 
 int Sampler::next(std::span<const float> logits, std::span<const int> history) {
-    for (const float x : logits)
-        if (std::isnan(x))
-            throw Error("the model computed a logit that is not a number", "finite weights", "NaN");
+    check_numbers(logits);
     if (!options_.do_sample) {
         scores_.assign(logits.begin(), logits.end());
         process(history);

@@ -24,12 +24,18 @@ class Sampler {
     // Error.
     int next(std::span<const float> logits, std::span<const int> history);
 
+    // Processed log-probabilities, [vocab], as beam search ranks them. Valid until the next call.
+    std::span<const float> log_probabilities(std::span<const float> logits,
+                                             std::span<const int> history);
+
     // What a draw at this point chooses from, by falling probability (ties by id).
     std::vector<Candidate> distribution(std::span<const float> logits,
                                         std::span<const int> history);
 
   private:
     void process(std::span<const int> history);
+    void ban(std::span<const int> ids);
+    void normalise();
     void ban_repeated_ngrams(std::span<const int> sequence);
 
     GenerateOptions options_;

@@ -8,6 +8,8 @@
 
 namespace internvl {
 
+constexpr int64_t most_positions = 1 << 24;  // what no sequence comes near
+
 // Numbers of the vision tower (spec 3.1).
 struct VisionConfig {
     int64_t hidden = 0, layers = 0, heads = 0, intermediate = 0;
