@@ -23,6 +23,7 @@ LIBRARIES = {
     r"openssl/": {"base"},
     r"nlohmann/": {"base"},
     r"jpeglib\.h|png\.h|webp/|gif_lib\.h|tiff": {"media"},
+    r"lib(avformat|avcodec|avutil|swscale|avfilter|avdevice|swresample)/": {"media"},
     r"utf8proc\.h": {"text"},
     r"hwy/": {"ops"},
     r"immintrin\.h": {"ops", "media", "base"},

@@ -1,0 +1,121 @@
+// Clips against what decord made of them.
+#include "media/video.h"
+
+#include <fmt/format.h>
+
+#include "media/clip.h"
+#include "support.h"
+
+namespace internvl {
+namespace {
+
+std::vector<int64_t> all_frames(const Video& video) {
+    std::vector<int64_t> indices;
+    for (int64_t i = 0; i < video.frame_count(); ++i) indices.push_back(i);
+    return indices;
+}
+
+template <class T>
+std::string normalised_digest(const Clip& clip) {
+    Sha256 sha;
+    for (const Tiles& tiles : clip.frames) {
+        std::vector<T> values(tiles.rgb.size());
+        normalise(tiles, 0, tiles.count, values.data());
+        sha.update(values.data(), values.size() * sizeof(T));
+    }
+    return sha.hex();
+}
+
+nlohmann::json golden_clips() {
+    return read_json(golden_folder + "expected.json").at("clips");
+}
+
+FrameOptions frame_options(const nlohmann::json& segment) {
+    FrameOptions options{.num_segments = segment.at("num_segments")};
+    if (!segment.at("bound").is_null())
+        options.bound = {segment.at("bound")[0], segment.at("bound")[1]};
+    return options;
+}
+
+TEST(Video, GoldenFrames) {
+    const auto clips = golden_clips();
+    for (const auto& [name, expected] : clips.items()) {
+        SCOPED_TRACE(name);
+        const auto bytes = read_bytes(golden_folder + name);
+        ASSERT_TRUE(is_video(bytes));
+        const Video video(bytes, {}, name);
+        EXPECT_EQ(video.frame_count(), expected.at("frames"));
+        EXPECT_EQ(video.fps(), std::stod(expected.at("average_fps_hex").get<std::string>()));
+        EXPECT_EQ(nlohmann::json({video.width(), video.height()}), expected.at("size"));
+        EXPECT_EQ(video.rotation(), 0);
+        for (const int threads : {1, 3}) {
+            Sha256 all;
+            int64_t next = 0;
+            video.decode(all_frames(video), threads, [&](int64_t index, const Image& frame) {
+                EXPECT_EQ(index, next++);
+                EXPECT_EQ(digest_of(frame.rgb).substr(0, 16),
+                          expected.at("sha256_rgb_per_frame")[size_t(index)])
+                    << index;
+                all.update(frame.rgb.data(), frame.rgb.size());
+            });
+            EXPECT_EQ(next, video.frame_count());
+            EXPECT_EQ(all.hex(), expected.at("sha256_all_rgb"));
+        }
+    }
+}
+
+TEST(Video, GoldenSegments) {
+    ThreadPool pool(2);
+    int compared = 0;
+    const auto clips = golden_clips();
+    for (const auto& [name, expected] : clips.items()) {
+        const auto bytes = read_bytes(golden_folder + name);
+        const Video video(bytes, {}, name);
+        for (const auto& segment : expected.at("segments")) {
+            SCOPED_TRACE(name + " " + segment.dump());
+            const FrameOptions options = frame_options(segment);
+            const auto indices = frame_indices(options, video.fps(), video.frame_count());
+            EXPECT_EQ(nlohmann::json(indices), segment.at("indices"));
+            const Clip clip = cut_clip(video, options, {.max_num = clip_max_num}, &pool);
+            Sha256 rgb;
+            for (const Tiles& tiles : clip.frames) rgb.update(tiles.rgb.data(), tiles.rgb.size());
+            EXPECT_EQ(clip.frames.size(), segment.at("tiles"));
+            EXPECT_EQ(rgb.hex(), segment.at("sha256_u8"));
+            EXPECT_EQ(normalised_digest<float>(clip), segment.at("sha256_f32"));
+            EXPECT_EQ(normalised_digest<uint16_t>(clip), segment.at("sha256_bf16"));
+            ++compared;
+        }
+    }
+    EXPECT_EQ(compared, 22);
+}
+
+TEST(Video, IndicesThatRepeatCountBackOrLieOutside) {
+    const auto bytes = read_bytes(golden_folder + "clip_24fps.mp4");
+    const Video video(bytes, {}, "clip");
+    const auto frames = video.frames(std::vector<int64_t>{59, 7, -1, 7, -60, 0});
+    ASSERT_EQ(frames.size(), 6u);
+    EXPECT_EQ(frames[0].rgb, frames[2].rgb);
+    EXPECT_EQ(frames[1].rgb, frames[3].rgb);
+    EXPECT_EQ(frames[4].rgb, frames[5].rgb);
+    EXPECT_NE(frames[0].rgb, frames[1].rgb);
+    for (const int64_t outside : {60, -61})
+        EXPECT_NE(error_of([&] {
+                      video.frames(std::vector<int64_t>{0, outside});
+                  }).find("expected -60 to 59, found " + std::to_string(outside)),
+                  std::string::npos);
+}
+
+// A frame must not depend on which others are decoded with it, nor on the number of threads.
+TEST(Video, FramesAloneAreFramesTogether) {
+    const auto bytes = read_bytes(golden_folder + "clip_2997fps.mp4");
+    const Video video(bytes, {}, "clip");
+    const auto together = video.frames(all_frames(video));
+    for (int64_t i = 0; i < video.frame_count(); i += 7) {
+        const std::vector<int64_t> alone = {i}, pair = {i, video.frame_count() - 1};
+        EXPECT_EQ(video.frames(alone)[0].rgb, together[size_t(i)].rgb) << i;
+        EXPECT_EQ(video.frames(pair, 4)[0].rgb, together[size_t(i)].rgb) << i;
+    }
+}
+
+}  // namespace
+}  // namespace internvl
