@@ -39,6 +39,16 @@ size_t run_end(std::string_view text, size_t at, Want want) {
     return at;
 }
 
+// At most `digits` numerals, of which the first ends at `at`.
+size_t numerals_end(std::string_view text, size_t at, int digits) {
+    for (int i = 1; i < digits && at < text.size(); ++i) {
+        const Char c = char_at(text, at);
+        if (c.kind != CharClass::number) break;
+        at = c.end;
+    }
+    return at;
+}
+
 bool is_letter(CharClass k) {
     return k == CharClass::letter;
 }
@@ -81,12 +91,12 @@ size_t space_end(std::string_view text, size_t at) {
 
 }  // namespace
 
-size_t word_end(std::string_view text, size_t at) {
+size_t word_end(std::string_view text, size_t at, int digits) {
     const Char c = char_at(text, at);
     if (c.value == '\'')
         if (const size_t end = contraction_end(text, c.end); end > at) return end;
     if (is_letter(c.kind)) return run_end(text, c.end, is_letter);
-    if (c.kind == CharClass::number) return c.end;
+    if (c.kind == CharClass::number) return numerals_end(text, c.end, digits);
     const bool more = c.end < text.size();
     const Char next = more ? char_at(text, c.end) : c;
     if (!is_newline(c.kind) && more && is_letter(next.kind))

@@ -1,0 +1,41 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace internvl {
+
+// Which neighbours a byte-pair encoding joins, and which of them first. A symbol is the id of a
+// piece, or -2 - c for a character c that has none.
+class MergeTable {
+  public:
+    struct Merge {
+        uint64_t pair = UINT64_MAX;  // left << 32 | right; none in an empty slot
+        uint32_t rank = 0;
+        int merged = 0;
+        bool used() const { return pair != UINT64_MAX; }
+        int left() const { return int(pair >> 32); }
+        int right() const { return int(uint32_t(pair)); }
+    };
+    static constexpr uint32_t no_rank = UINT32_MAX;
+
+    void add(int left, int right, uint32_t rank, int merged);  // the first of a pair counts
+
+    const Merge* find(int left, int right) const;            // null: they are not joined
+    std::span<const Merge> slots() const { return slots_; }  // of the hash table
+
+    // Joins neighbours in `symbols`: the lowest rank first, of equal ones the leftmost. Returns how
+    // many symbols are left, at the front.
+    size_t apply(std::span<int> symbols) const;
+
+  private:
+    size_t slot_of(uint64_t pair) const;
+    void grow();
+    size_t apply_to_many(std::span<int> symbols) const;
+
+    std::vector<Merge> slots_{1};  // open addressing, a power of two, never full
+    uint64_t mask_ = 0;
+    size_t used_ = 0;
+};
+
+}  // namespace internvl
