@@ -95,8 +95,7 @@ bool is_white_space(uint32_t c) {
            c == 0x205f || c == 0x3000;
 }
 
-// What Python strips: white space, and the four separators of ASCII.
-static bool is_stripped(uint32_t c) {
+bool is_stripped(uint32_t c) {
     return is_white_space(c) || (c >= 0x1c && c <= 0x1f);
 }
 
@@ -113,6 +112,16 @@ std::string strip(std::string_view text) {
         i += size_t(c.bytes);
     }
     return seen ? std::string(text.substr(begin, end - begin)) : std::string();
+}
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+    std::string out;
+    size_t done = 0;
+    for (size_t at; (at = text.find(from, done)) != text.npos; done = at + from.size()) {
+        out += text.substr(done, at - done);
+        out += to;
+    }
+    return out += text.substr(done);
 }
 
 }  // namespace internvl

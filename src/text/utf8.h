@@ -32,7 +32,10 @@ bool is_valid_utf8(std::string_view bytes);
 size_t incomplete_tail(std::string_view bytes);
 
 bool is_white_space(uint32_t code_point);  // the Unicode property White_Space
+bool is_stripped(uint32_t code_point);     // what Python strips: white space, U+001C to U+001F
 // Without white space at both ends, as Python's str.strip().
 std::string strip(std::string_view text);
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to);
 
 }  // namespace internvl
