@@ -1,13 +1,16 @@
 #pragma once
 #include <functional>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
+#include "text/added_tokens.h"
 #include "text/byte_bpe.h"
+#include "text/piece_bpe.h"
+#include "text/prefix_tree.h"
 
 namespace internvl {
 
@@ -18,51 +21,81 @@ struct Segment {
     std::string text;
 };
 
-// A token that was added to the vocabulary: matched as it stands before anything else is cut
-// (spec 7.2).
-struct AddedToken {
-    std::string text;
-    int id = 0;
-    bool special = false;                 // left out when special tokens are skipped
-    bool lstrip = false, rstrip = false;  // takes the white space before or behind it
+// How ids become text: what the reference's classes do differently (spec 7.2-7.7 and its
+// corrections 2, 6, 13).
+struct DecodeRules {
+    bool pieces = false;  // SentencePiece: runs between added tokens, joined by a blank; otherwise
+                          // all ids are one stream of bytes
+    bool strip_first = false;           // the first piece of a run loses its blank (Llama)
+    bool strip_sections = false;        // so does what follows a special token (a model whose
+                                        // encoder puts a blank there)
+    bool blank_before_special = false;  // and one goes before text that a special token follows
+    bool blank_before_first = false;    // also when the special token comes first (InternLM2)
+    bool clean_runs = false;            // clean up each run (InternLM2)
+    bool clean_text = false;            // clean up the whole (`clean_up_tokenization_spaces`)
 };
 
-// Text to ids and back, as the reference's slow tokenizer does it (spec 7.1-7.3). Safe to share
-// between threads.
+// What one id is to a decoder.
+struct TokenText {
+    enum class Kind {
+        none,     // left out
+        bytes,    // perhaps a part of a character
+        piece,    // characters of a run
+        special,  // a special token within a run
+        added,    // a token that stands between runs
+    } kind = Kind::none;
+    std::string_view text;
+};
+
+struct TokenizerConfig;  // what a folder's tokenizer_config.json says
+
+// Text to ids and back, as the reference does it with the same files (spec 7): Qwen2's two files,
+// SentencePiece models as InternLM2, Phi-3 and Yi use them, and tokenizer.json of the byte-level
+// kind (Llama-3, Qwen2). Safe to share between threads.
 class Tokenizer {
   public:
     // Reads one of the model's files by name; none when it is not there.
     using ReadFile = std::function<std::optional<std::string>(const std::string& name)>;
-    // Throws Error for files that are missing, malformed, or of a kind not supported yet.
+    // Throws Error for files that are missing, malformed, or of a kind not supported.
     static Tokenizer load(const ReadFile& read, const std::string& where);
 
-    // Broken UTF-8 becomes U+FFFD first.
+    // The ids of a whole prompt, with the start token where the files ask for one. Broken UTF-8
+    // becomes U+FFFD first.
     std::vector<int> encode(std::string_view text) const;
     std::vector<int> encode_plain(std::string_view text) const;
     std::vector<int> encode(std::span<const Segment> segments) const;
     // Broken sequences become U+FFFD; ids outside the vocabulary give nothing.
     std::string decode(std::span<const int> ids, bool skip_special) const;
-    // The bytes of one token, empty for a special one that is to be skipped.
-    std::string_view token_bytes(int id, bool skip_special) const;
 
-    std::optional<int> find(std::string_view added_token) const;
+    // An added token, or any piece of the base vocabulary (Yi has <|im_end|> and <img> there).
+    std::optional<int> find(std::string_view token) const;
     const std::vector<AddedToken>& added_tokens() const { return added_; }  // by id
     int size() const;  // len(tokenizer): every id is below
 
-  private:
-    void add_tokens(const ReadFile& read, const std::string& where);
-    struct Match {
-        size_t at, length;
-        const AddedToken* token;  // null: none
-    };
-    Match next_match(std::string_view text, size_t from) const;
+    // For decoders.
+    const DecodeRules& decode_rules() const { return decoding_; }
+    TokenText text_of(int id, bool skip_special) const;
+    std::string first_text_of(int id) const;  // of a piece that begins a run and is stripped
 
-    ByteBpe bpe_;
-    std::vector<AddedToken> added_;
-    std::vector<int> by_length_;  // indexes into added_, longest first
-    bool begins_[256] = {};       // bytes that begin an added token
-    std::map<std::string, int, std::less<>> id_of_;
-    std::map<int, size_t> added_by_id_;
+  private:
+    void load_qwen2(std::string_view vocabulary, std::string_view merges, TokenizerConfig& config,
+                    const std::string& where);
+    void load_pieces(std::string_view model, TokenizerConfig& config, const std::string& where);
+    void load_json(std::string_view file, TokenizerConfig& config, const std::string& where);
+    void set_added(const TokenizerConfig& config, bool by_flag);
+    const AddedToken* added(int id) const;
+    void encode_piece(std::string_view text, bool plain, std::vector<int>& ids) const;
+    int base_size() const;
+
+    enum class Normalise { none, nfc, nfc_between_tokens };
+    std::variant<ByteBpe, PieceBpe> base_;
+    Normalise normalise_ = Normalise::none;
+    bool leading_blank_ = false;             // Llama's `legacy: false`
+    std::vector<int> first_ids_, last_ids_;  // around every prompt
+    DecodeRules decoding_;
+    std::vector<AddedToken> added_;  // by id
+    PrefixTree added_by_text_;       // indexes into added_
+    bool base_has_added_ = false;    // some added tokens are pieces of the base vocabulary
 };
 
 }  // namespace internvl
