@@ -13,7 +13,7 @@ struct ChatTemplate {
     std::string system_prefix;
     std::string user, assistant;
     std::string separator;
-    std::string stop;  // the separator's token: it ends an answer
+    std::string stop;  // the token that ends an answer: the separator without white space
     std::string default_system;
 };
 
