@@ -12,10 +12,12 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "internvl/options.h"
@@ -31,6 +33,10 @@ class Photo {
     // width * height * 3 bytes, rows from the top.
     static Photo from_rgb(std::span<const std::byte> rgb, int width, int height,
                           const ImageOptions& = {});
+    // Several, with at most `total_max_num` tiles together, thumbnails included (0 = no limit): the
+    // pictures with the most tiles are cut into fewer. `options` has one entry for each.
+    static std::vector<Photo> open_all(const std::vector<std::string>& paths,
+                                       const std::vector<ImageOptions>& options, int total_max_num);
 
     int width() const;
     int height() const;
@@ -38,11 +44,35 @@ class Photo {
     int tiles() const;                 // with the thumbnail; 256 tokens each
 
     struct Data;
-    const Data& data() const { return *data_; }
+    const std::shared_ptr<const Data>& data() const { return data_; }
 
   private:
     std::shared_ptr<const Data> data_;
 };
+
+// Frames of a decoded clip.
+class Video {
+  public:
+    static Video open(const std::string& path, const VideoOptions& = {});
+    // The bytes of an MP4, Matroska, WebM, ... file.
+    static Video decode(std::span<const std::byte> file, const VideoOptions& = {});
+
+    const std::vector<int64_t>& frames() const;  // which of the clip's frames
+    int64_t frame_count() const;                 // of the clip
+    double fps() const;
+    int width() const;
+    int height() const;
+    int tiles() const;  // of all frames; 256 tokens each
+
+    struct Data;
+    const std::shared_ptr<const Data>& data() const { return data_; }
+
+  private:
+    std::shared_ptr<const Data> data_;
+};
+
+// What a question may be about.
+using Media = std::variant<Photo, Video>;
 
 // A loaded model.
 class Model {
@@ -88,8 +118,9 @@ class Chat {
   public:
     explicit Chat(const Model&, const ChatOptions& = {});
 
-    // `on_text` hears the answer as it is made, in whole characters; returning false ends it.
-    Result ask(const std::string& question, const std::vector<Photo>& photos = {},
+    // New media belong to this question, in this order. `on_text` hears the answer as it is made,
+    // in whole characters; returning false ends it.
+    Result ask(const std::string& question, const std::vector<Media>& media = {},
                const GenerateOptions& = {},
                const std::function<bool(std::string_view)>& on_text = {});
     void reset();
@@ -98,5 +129,45 @@ class Chat {
     struct Data;
     std::shared_ptr<Data> data_;
 };
+
+// A question with its media, and the answer once there is one.
+struct Round {
+    std::string question;
+    std::vector<Media> media = {};
+    std::optional<std::string> answer = {};
+};
+
+// A conversation that waits for the answer to its last round.
+struct Dialogue {
+    std::vector<Round> rounds;
+    GenerateOptions generate = {};
+    std::string system = {};  // "" = the model's own
+    bool combine = false;
+};
+
+struct BatchOptions {
+    int max_sequences = 8;          // answers in the making at a time
+    bool compat_reference = false;  // the card's batch_chat() to the letter: all in step
+};
+
+// Answers many conversations together. Each answer is the one that it would have alone.
+class Dialogues {
+  public:
+    explicit Dialogues(const Model&, const BatchOptions& = {});
+
+    // Throws, and takes nothing, when the dialogue cannot be answered. `on_result` hears the
+    // answer, or the reason why there is none.
+    void add(const Dialogue&, std::function<void(Result, const std::string* error)> on_result);
+    bool step();             // some work; false when nothing is left
+    int unfinished() const;  // dialogues without an answer
+
+  private:
+    struct Data;
+    std::shared_ptr<Data> data_;
+};
+
+// The same for a list: answers in its order. Throws the first error.
+std::vector<Result> answer_all(const Model&, const std::vector<Dialogue>&,
+                               const BatchOptions& = {});
 
 }  // namespace internvl

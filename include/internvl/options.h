@@ -3,7 +3,9 @@
 // of the command line.
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace internvl {
@@ -44,6 +46,13 @@ struct ImageOptions {
     bool exif_rotate = false;  // the reference never does
     bool pillow_12 =
         false;  // resize tall pictures as Pillow up to 12 did, not as 13 (docs/image_parity.md)
+};
+
+// Which frames of a clip are looked at, and how each becomes tiles (spec 2.1).
+struct VideoOptions {
+    int num_segments = 8;                                 // frames
+    std::optional<std::pair<double, double>> bound = {};  // seconds: start and end
+    ImageOptions image = {.max_num = 1};
 };
 
 struct LoadOptions {

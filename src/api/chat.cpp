@@ -29,14 +29,15 @@ struct Chat::Data {
     Session session;
 };
 
-static std::string system_of(const Model& model, const ChatOptions& options) {
-    return options.system.empty() ? model.data().engine.system_message() : options.system;
+std::string system_or_default(const Engine& engine, const std::string& system) {
+    return system.empty() ? engine.system_message() : system;
 }
 
 Chat::Chat(const Model& model, const ChatOptions& options)
     : data_(new Data{
           model, options,
-          Session(model.data().engine, system_of(model, options), options.compat_reference)}) {
+          Session(model.data().engine, system_or_default(model.data().engine, options.system),
+                  options.compat_reference)}) {
     data_->session.on_tiles = options.on_tiles;
 }
 
@@ -48,14 +49,22 @@ static const char* reason(Answer::End end) {
     return end == Answer::End::stop ? "stop" : end == Answer::End::length ? "length" : "cancelled";
 }
 
-Result Chat::ask(const std::string& question, const std::vector<Photo>& photos,
-                 const GenerateOptions& options,
-                 const std::function<bool(std::string_view)>& on_text) {
-    data_->model.data().engine.cancel = false;
+std::vector<Picture> pictures_of(const std::vector<Media>& media) {
     std::vector<Picture> pictures;
-    for (const Photo& photo : photos) pictures.push_back({photo.data().tiles, {}});
-    Reply reply =
-        data_->session.ask(question, std::move(pictures), options, data_->options.combine, on_text);
+    for (const Media& m : media) {
+        if (const Photo* photo = std::get_if<Photo>(&m)) {
+            pictures.push_back({{photo->data(), &photo->data()->tiles}});
+            continue;
+        }
+        const auto& video = std::get<Video>(m).data();
+        int number = 0;
+        for (const Tiles& frame : video->clip.frames)
+            pictures.push_back({{video, &frame}, ++number});
+    }
+    return pictures;
+}
+
+Result to_result(Reply reply) {
     Result result;
     result.text = std::move(reply.text);
     result.finish_reason = reason(reply.end);
@@ -68,6 +77,14 @@ Result Chat::ask(const std::string& question, const std::vector<Photo>& photos,
     result.per_token_ms = reply.ids.size() > 1 ? reply.decode_ms / double(reply.ids.size() - 1) : 0;
     result.ids = std::move(reply.ids);
     return result;
+}
+
+Result Chat::ask(const std::string& question, const std::vector<Media>& media,
+                 const GenerateOptions& options,
+                 const std::function<bool(std::string_view)>& on_text) {
+    data_->model.data().engine.cancel = false;
+    return to_result(
+        data_->session.ask(question, pictures_of(media), options, data_->options.combine, on_text));
 }
 
 }  // namespace internvl

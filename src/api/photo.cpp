@@ -20,33 +20,39 @@ TileOptions tile_options(const ImageOptions& o) {
     return t;
 }
 
-static std::shared_ptr<const Photo::Data> cut(const Image& image, const ImageOptions& options,
-                                              double decode_ms) {
-    const Stopwatch watch;
-    Tiles tiles = cut_tiles(image, tile_options(options));
-    return std::make_shared<Photo::Data>(
-        Photo::Data{image.width, image.height, std::move(tiles), decode_ms, watch.ms()});
-}
+// A picture before it is cut, and how long decoding took.
+struct Decoded {
+    Image image;
+    double ms;
+};
 
-static std::shared_ptr<const Photo::Data> decode_and_cut(std::span<const std::byte> file,
-                                                         const ImageOptions& options,
-                                                         const std::string& where) {
+static Decoded decode_bytes(std::span<const std::byte> file, bool exif_rotate,
+                            const std::string& where) {
     const Stopwatch watch;
     const std::span bytes(reinterpret_cast<const uint8_t*>(file.data()), file.size());
     Image image = decode_image(bytes, {}, where);
-    if (options.exif_rotate) image = oriented(std::move(image), exif_orientation(bytes));
-    return cut(image, options, watch.ms());
+    if (exif_rotate) image = oriented(std::move(image), exif_orientation(bytes));
+    return {std::move(image), watch.ms()};
+}
+
+static std::shared_ptr<const Photo::Data> cut(const Decoded& decoded, const TileOptions& options) {
+    const Stopwatch watch;
+    Tiles tiles = cut_tiles(decoded.image, options);
+    return std::make_shared<Photo::Data>(Photo::Data{decoded.image.width, decoded.image.height,
+                                                     std::move(tiles), decoded.ms, watch.ms()});
 }
 
 Photo Photo::open(const std::string& path, const ImageOptions& options) {
     Photo photo;
-    photo.data_ = decode_and_cut(MappedFile::open(path).bytes(), options, path);
+    photo.data_ = cut(decode_bytes(MappedFile::open(path).bytes(), options.exif_rotate, path),
+                      tile_options(options));
     return photo;
 }
 
 Photo Photo::decode(std::span<const std::byte> file, const ImageOptions& options) {
     Photo photo;
-    photo.data_ = decode_and_cut(file, options, "picture in memory");
+    photo.data_ =
+        cut(decode_bytes(file, options.exif_rotate, "picture in memory"), tile_options(options));
     return photo;
 }
 
@@ -58,8 +64,25 @@ Photo Photo::from_rgb(std::span<const std::byte> rgb, int width, int height,
     Image image{width, height, std::vector<uint8_t>(rgb.size())};
     std::memcpy(image.rgb.data(), rgb.data(), rgb.size());
     Photo photo;
-    photo.data_ = cut(image, options, 0);
+    photo.data_ = cut({std::move(image), 0}, tile_options(options));
     return photo;
+}
+
+std::vector<Photo> Photo::open_all(const std::vector<std::string>& paths,
+                                   const std::vector<ImageOptions>& options, int total_max_num) {
+    std::vector<Decoded> decoded;
+    std::vector<TileOptions> tiles;
+    std::vector<std::pair<int, int>> sizes;
+    for (size_t i = 0; i < paths.size(); ++i) {
+        decoded.push_back(
+            decode_bytes(MappedFile::open(paths[i]).bytes(), options[i].exif_rotate, paths[i]));
+        tiles.push_back(tile_options(options[i]));
+        sizes.emplace_back(decoded.back().image.width, decoded.back().image.height);
+    }
+    if (total_max_num > 0) fit_tiles(sizes, tiles, total_max_num);
+    std::vector<Photo> photos(paths.size());
+    for (size_t i = 0; i < paths.size(); ++i) photos[i].data_ = cut(decoded[i], tiles[i]);
+    return photos;
 }
 
 int Photo::width() const {

@@ -251,7 +251,8 @@ int bench(const BenchFlags& flags) {
 Run declare_bench(CLI::App& app) {
     auto flags = std::make_shared<BenchFlags>();
     flags->model.declare(app, true);
-    declare_images(app, flags->images, "Measure the preparation of this picture (repeatable)");
+    declare_files(app, "-i,--image", flags->images,
+                  "Measure the preparation of this picture (repeatable)");
     const auto count = [&](const char* name, int& value, const char* text) {
         app.add_option(name, value, text)->check(CLI::PositiveNumber)->capture_default_str();
     };

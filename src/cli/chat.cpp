@@ -16,83 +16,100 @@ namespace {
 struct ChatFlags {
     ModelOptions model;
     GenerationFlags generation;
-    PictureFlags picture;
+    MediaFlags media;
     CompatFlag compat;
-    std::vector<std::string> images, videos;
     std::optional<std::string> prompt;
     std::string rounds, system;
     bool combine = false, json = false, quiet = false;
 };
 
 // One question with what it needs.
-struct Round {
+struct Asked {
     std::string question;
-    std::vector<Photo> photos;
+    std::vector<Media> media;
 };
 
 // What a whole run consists of: the questions in order, and how the conversation is set up.
 struct Play {
     ChatOptions chat;
-    std::vector<Round> rounds;
+    std::vector<Asked> rounds;
 };
 
-void refuse_video(bool asked) {
-    if (asked) throw UsageError("video is not in this version", "pictures (-i)");
+[[noreturn]] void malformed(const char* expected, const nlohmann::json& found,
+                            const std::string& file) {
+    throw Error("malformed dialogue", expected, found.dump().substr(0, 80), file);
 }
 
-Photo open_photo(const std::string& file, const ImageOptions& options) {
-    if (file.find("://") != file.npos)
-        throw UsageError("pictures from the network are not in this version", "a file", file);
-    return Photo::open(file, options);
+// "images" and "video" of a dialogue file, with their own numbers of tiles and frames.
+std::vector<Media> media_of_file(const ChatFlags& flags, const nlohmann::json& file) {
+    std::vector<std::string> paths;
+    std::vector<ImageOptions> options;
+    for (const auto& image : file.value("images", nlohmann::json::array())) {
+        if (!image.is_object() || !image.contains("file") || !image["file"].is_string())
+            malformed("images with a file each", image, flags.rounds);
+        PictureFlags picture = flags.media.picture;
+        if (image.contains("max_num") && image["max_num"].is_number_integer())
+            picture.max_num = image["max_num"];
+        paths.push_back(path_beside(flags.rounds, image["file"]));
+        options.push_back(picture.resolved());
+    }
+    std::vector<Media> media;
+    for (Photo& photo : Photo::open_all(paths, options, flags.media.total_max_num))
+        media.emplace_back(std::move(photo));
+    const nlohmann::json clip = file.value("video", nlohmann::json());
+    if (clip.is_null()) return media;
+    if (!clip.is_object() || !clip.contains("file") || !clip["file"].is_string())
+        malformed("a video with a file", clip, flags.rounds);
+    VideoFlags video = flags.media.video;
+    if (clip.contains("num_segments") && clip["num_segments"].is_number_integer())
+        video.num_segments = clip["num_segments"];
+    media.emplace_back(
+        Video::open(path_beside(flags.rounds, clip["file"]), video.resolved(flags.media.picture)));
+    return media;
 }
 
-Play play_of_prompt(const ChatFlags& flags, const std::string& prompt) {
-    Play play;
-    play.rounds.push_back({prompt, {}});
-    for (const std::string& file : flags.images)
-        play.rounds[0].photos.push_back(open_photo(file, flags.picture.resolved()));
-    return play;
-}
-
-// --rounds FILE (cli.md): pictures belong to the first question.
+// --rounds FILE (cli.md): media belong to the first question.
 Play play_of_file(const ChatFlags& flags) {
     const nlohmann::json file = parse_json(read_input(flags.rounds), flags.rounds);
     const auto questions = file.find("questions");
     if (!file.is_object() || questions == file.end() || !questions->is_array() ||
         questions->empty())
         throw Error("malformed dialogue", "an object with a list of questions", "", flags.rounds);
-    refuse_video(file.contains("video") && !file["video"].is_null());
     Play play;
     for (const auto& q : *questions) {
-        if (!q.is_string())
-            throw Error("malformed dialogue", "questions that are strings", q.dump(), flags.rounds);
+        if (!q.is_string()) malformed("questions that are strings", q, flags.rounds);
         play.rounds.push_back({q.get<std::string>(), {}});
     }
-    for (const auto& image : file.value("images", nlohmann::json::array())) {
-        if (!image.is_object() || !image.contains("file") || !image["file"].is_string())
-            throw Error("malformed dialogue", "images with a file each", image.dump(),
-                        flags.rounds);
-        ImageOptions options = flags.picture.resolved();
-        if (image.contains("max_num") && image["max_num"].is_number_integer())
-            options.max_num = image["max_num"];
-        play.rounds[0].photos.push_back(
-            open_photo(path_beside(flags.rounds, image["file"]), options));
-    }
+    play.rounds[0].media = media_of_file(flags, file);
     if (file.contains("combine") && file["combine"].is_boolean())
         play.chat.combine = file["combine"];
     if (file.contains("system") && file["system"].is_string()) play.chat.system = file["system"];
     return play;
 }
 
-nlohmann::ordered_json to_json(const Result& r, const Round& round, const Model& model) {
+nlohmann::ordered_json to_json(const Video& v) {
+    return {{"frames", v.frames()},
+            {"fps", v.fps()},
+            {"frame_count", v.frame_count()},
+            {"tiles", v.tiles()},
+            {"tokens", tokens_per_tile * v.tiles()}};
+}
+
+nlohmann::ordered_json to_json(const Result& r, const Asked& round, const Model& model) {
     double decode_ms = 0, tile_ms = 0;
-    nlohmann::ordered_json images = nlohmann::ordered_json::array();
-    for (const Photo& p : round.photos) {
+    nlohmann::ordered_json images = nlohmann::ordered_json::array(), videos = images;
+    for (const Media& m : round.media) {
+        if (const Video* video = std::get_if<Video>(&m)) {
+            videos.push_back(to_json(*video));
+            decode_ms += video->data()->decode_ms;
+            continue;
+        }
+        const Photo& p = std::get<Photo>(m);
         images.push_back({{"grid", {p.grid().first, p.grid().second}},
                           {"tiles", p.tiles()},
                           {"tokens", tokens_per_tile * p.tiles()}});
-        decode_ms += p.data().decode_ms;
-        tile_ms += p.data().tile_ms;
+        decode_ms += p.data()->decode_ms;
+        tile_ms += p.data()->tile_ms;
     }
     const double media_ms = decode_ms + tile_ms;
     const double decode = r.per_token_ms * double(r.ids.empty() ? 0 : r.ids.size() - 1);
@@ -102,6 +119,7 @@ nlohmann::ordered_json to_json(const Result& r, const Round& round, const Model&
             {"text", r.text},
             {"finish_reason", r.finish_reason},
             {"images", images},
+            {"videos", videos},
             {"usage",
              {{"prompt_tokens", r.prompt_ids.size()},
               {"completion_tokens", r.ids.size()},
@@ -138,13 +156,13 @@ int run_play(const ChatFlags& flags, Model& model, const Play& play) {
     options.on_tiles = tile_progress(flags.quiet);
     const GenerateOptions generate = flags.generation.resolved(options.compat_reference);
     Chat chat(model, options);
-    for (const Round& round : play.rounds) {
+    for (const Asked& round : play.rounds) {
         Result result;
         if (flags.json) {
-            result = chat.ask(round.question, round.photos, generate);
+            result = chat.ask(round.question, round.media, generate);
             if (!interrupted()) print_line(to_json(result, round, model).dump());
         } else {
-            result = chat.ask(round.question, round.photos, generate, write_piece);
+            result = chat.ask(round.question, round.media, generate, write_piece);
             print_line("");
             if (!flags.quiet) report(result);
         }
@@ -155,16 +173,15 @@ int run_play(const ChatFlags& flags, Model& model, const Play& play) {
 
 int chat(const ChatFlags& flags) {
     flags.model.check();
-    refuse_video(!flags.videos.empty());
     flags.generation.resolved(flags.compat.reference());  // refuse before the model is loaded
     const bool interactive = !flags.prompt && flags.rounds.empty() && isatty(STDIN_FILENO);
     Play play;
     if (!flags.rounds.empty())
         play = play_of_file(flags);
     else if (!interactive)
-        play = play_of_prompt(flags, flags.prompt
-                                         ? (*flags.prompt == "-" ? read_input("-") : *flags.prompt)
-                                         : read_input("-"));
+        play.rounds.push_back(
+            {flags.prompt && *flags.prompt != "-" ? *flags.prompt : read_input("-"),
+             flags.media.open()});
     Model model(flags.model.model, flags.model.load);
     stop_on_interrupt(&model);
     if (!interactive) return run_play(flags, model, play);
@@ -173,8 +190,7 @@ int chat(const ChatFlags& flags) {
     options.chat.on_tiles = tile_progress(flags.quiet);
     options.chat.system = flags.system;
     options.generate = flags.generation.resolved(false);
-    options.image = flags.picture.resolved();
-    options.images = flags.images;
+    options.media = flags.media;
     return talk(model, options);
 }
 
@@ -183,10 +199,7 @@ int chat(const ChatFlags& flags) {
 Run declare_chat(CLI::App& app) {
     auto flags = std::make_shared<ChatFlags>();
     flags->model.declare(app, true);
-    declare_images(app, flags->images, "A picture (repeatable)");
-    app.add_option("-v,--video", flags->videos, "A video (not in this version)")
-        ->type_name("FILE")
-        ->expected(1);
+    flags->media.declare(app);
     app.add_option("-p,--prompt", flags->prompt,
                    "The question, - for stdin; without it on a terminal: a conversation");
     app.add_option("--rounds", flags->rounds, "Play a whole dialogue from a JSON file")
@@ -195,7 +208,6 @@ Run declare_chat(CLI::App& app) {
     app.add_flag("--combine", flags->combine, "All pictures under one <image>");
     app.add_flag("--json", flags->json, "One JSON object per answer");
     app.add_flag("--quiet", flags->quiet, "No timings on stderr");
-    flags->picture.declare(app);
     flags->generation.declare(app);
     flags->compat.declare(app);
     return [flags] { return chat(*flags); };

@@ -54,8 +54,8 @@ void GenerationFlags::declare(CLI::App& app) {
     option("--repetition-penalty", options.repetition_penalty,
            "Above 1: says less twice (sees the answer only)");
     option("--no-repeat-ngram-size", options.no_repeat_ngram_size, "No n-gram twice; 0 = off");
-    option("--num-beams", num_beams, "1 (beam search is not in this version)");
-    option("--length-penalty", length_penalty, "For beam search");
+    option("--num-beams", options.num_beams, "Above 1: the best of several answers at once");
+    option("--length-penalty", options.length_penalty, "Beams: above 0 favours longer answers");
     option("--seed", options.seed, "The same seed draws the same answer");
     app.add_option("--stop", options.stop, "The answer ends before this text (repeatable)")
         ->group(group)
@@ -67,9 +67,6 @@ void GenerationFlags::declare(CLI::App& app) {
 GenerateOptions GenerationFlags::resolved(bool reference) const {
     if (greedy && options.do_sample)
         throw UsageError("--greedy and --do-sample exclude each other");
-    if (num_beams != 1)
-        throw UsageError("beam search is not in this version", "--num-beams 1",
-                         std::to_string(num_beams));
     GenerateOptions o = options;
     o.max_new_tokens = max_new_tokens.value_or(reference ? 19 : o.max_new_tokens);
     return o;
@@ -77,9 +74,9 @@ GenerateOptions GenerationFlags::resolved(bool reference) const {
 
 void PictureFlags::declare(CLI::App& app) {
     const char* group = "Pictures";
-    app.add_option("--max-num", options.max_num, "Most tiles of a picture, thumbnail not counted")
-        ->group(group)
-        ->capture_default_str();
+    app.add_option("--max-num", max_num,
+                   "Most tiles of a picture (default 12) or frame (1), thumbnail not counted")
+        ->group(group);
     app.add_option("--min-num", options.min_num, "Fewest tiles of a picture")
         ->group(group)
         ->capture_default_str();
@@ -95,24 +92,80 @@ void PictureFlags::declare(CLI::App& app) {
         ->group(group);
 }
 
-ImageOptions PictureFlags::resolved() const {
-    if (options.max_num < 1)
-        throw UsageError("--max-num is out of range", "at least 1",
-                         std::to_string(options.max_num));
-    if (options.min_num < 1 || options.min_num > options.max_num)
-        throw UsageError("--min-num is out of range", "from 1 to --max-num",
-                         std::to_string(options.min_num));
+ImageOptions PictureFlags::resolved(int usual_max_num) const {
     ImageOptions o = options;
+    o.max_num = max_num.value_or(usual_max_num);
+    if (o.max_num < 1)
+        throw UsageError("--max-num is out of range", "at least 1", std::to_string(o.max_num));
+    if (o.min_num < 1 || o.min_num > o.max_num)
+        throw UsageError("--min-num is out of range", "from 1 to --max-num",
+                         std::to_string(o.min_num));
     o.thumbnail = !no_thumbnail;
     o.tiling = !no_tiling;
     return o;
 }
 
-void declare_images(CLI::App& app, std::vector<std::string>& files, const char* text) {
-    app.add_option("-i,--image", files, text)
+void VideoFlags::declare(CLI::App& app) {
+    const char* group = "Video";
+    app.add_option("--num-segments", num_segments, "Frames to look at, evenly spread")
+        ->group(group)
+        ->capture_default_str();
+    app.add_option("--bound", bound, "Only this part of a clip, in seconds")
+        ->type_name("START,END")
+        ->group(group);
+}
+
+VideoOptions VideoFlags::resolved(const PictureFlags& picture) const {
+    VideoOptions o;
+    o.image = picture.resolved(o.image.max_num);
+    if (num_segments < 1)
+        throw UsageError("--num-segments is out of range", "at least 1",
+                         std::to_string(num_segments));
+    o.num_segments = num_segments;
+    if (bound.empty()) return o;
+    double start = 0, end = 0;
+    char rest = 0;
+    if (std::sscanf(bound.c_str(), "%lf,%lf%c", &start, &end, &rest) != 2)
+        throw UsageError("--bound is malformed", "START,END in seconds, such as 2.5,7", bound);
+    o.bound = {start, end};
+    return o;
+}
+
+void declare_files(CLI::App& app, const char* name, std::vector<std::string>& files,
+                   const char* text) {
+    app.add_option(name, files, text)
         ->type_name("FILE")
         ->expected(1)
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void MediaFlags::declare(CLI::App& app) {
+    declare_files(app, "-i,--image", images, "A picture (repeatable)");
+    declare_files(app, "-v,--video", videos, "A video (repeatable)");
+    picture.declare(app);
+    app.add_option("--total-max-num", total_max_num,
+                   "Most tiles of all pictures together, thumbnails included")
+        ->group("Pictures")
+        ->check(CLI::Range(1, 1 << 20));
+    video.declare(app);
+}
+
+static void refuse_network(const std::vector<std::string>& files) {
+    for (const std::string& file : files)
+        if (file.find("://") != file.npos)
+            throw UsageError("media from the network are not in this version", "a file", file);
+}
+
+std::vector<Media> MediaFlags::open() const {
+    refuse_network(images);
+    refuse_network(videos);
+    const VideoOptions clip = video.resolved(picture);
+    std::vector<Media> media;
+    for (Photo& photo : Photo::open_all(
+             images, std::vector<ImageOptions>(images.size(), picture.resolved()), total_max_num))
+        media.emplace_back(std::move(photo));
+    for (const std::string& file : videos) media.emplace_back(Video::open(file, clip));
+    return media;
 }
 
 void CompatFlag::declare(CLI::App& app, const char* fallback) {

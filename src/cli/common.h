@@ -42,8 +42,6 @@ struct ModelOptions {
 struct GenerationFlags {
     GenerateOptions options;
     bool greedy = false;
-    int num_beams = 1;
-    double length_penalty = 1;
     std::optional<int> max_new_tokens;
 
     void declare(CLI::App&);
@@ -53,14 +51,37 @@ struct GenerationFlags {
 
 struct PictureFlags {
     ImageOptions options;
+    std::optional<int> max_num;
     bool no_thumbnail = false, no_tiling = false;
 
     void declare(CLI::App&);
-    ImageOptions resolved() const;
+    // `usual_max_num`: where the user names none.
+    ImageOptions resolved(int usual_max_num = 12) const;
+};
+
+struct VideoFlags {
+    int num_segments = 8;
+    std::string bound;  // START,END
+
+    void declare(CLI::App&);
+    VideoOptions resolved(const PictureFlags&) const;
+};
+
+// A repeatable option that takes one file.
+void declare_files(CLI::App&, const char* name, std::vector<std::string>& files, const char* text);
+
+// What a question is about: pictures first, then videos, each in the order given.
+struct MediaFlags {
+    std::vector<std::string> images, videos;
+    PictureFlags picture;
+    VideoFlags video;
+    int total_max_num = 0;
+
+    void declare(CLI::App&);
+    std::vector<Media> open() const;
 };
 
 // -i FILE, repeatable.
-void declare_images(CLI::App&, std::vector<std::string>& files, const char* text);
 
 // --compat reference
 struct CompatFlag {

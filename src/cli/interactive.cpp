@@ -17,6 +17,7 @@ namespace {
 
 const char help[] =
     "  /image FILE    add a picture to the next question\n"
+    "  /video FILE    add a video to the next question\n"
     "  /system TEXT   another system message; the conversation starts anew\n"
     "  /reset         forget the conversation\n"
     "  /save FILE     write the conversation as JSON\n"
@@ -73,7 +74,7 @@ class Talk {
   public:
     Talk(Model& model, const InteractiveOptions& options)
         : model_(model), options_(options), chat_(std::make_unique<Chat>(model, options.chat)) {
-        for (const std::string& file : options.images) add_image(file);
+        add({options.media.images, options.media.videos});
     }
 
     void line(const std::string& text) {
@@ -82,7 +83,8 @@ class Talk {
         const std::string rest = space == text.npos ? "" : text.substr(space + 1);
         if (text.empty()) return;
         if (text[0] != '/') return ask(text);
-        if (word == "/image") return add_image(rest);
+        if (word == "/image") return add({{rest}, {}});
+        if (word == "/video") return add({{}, {rest}});
         if (word == "/system") return restart(rest);
         if (word == "/reset") return restart(options_.chat.system);
         if (word == "/save") return save(rest);
@@ -93,27 +95,39 @@ class Talk {
   private:
     void ask(const std::string& question) {
         const Result r =
-            chat_->ask(question, photos_, options_.generate, [](std::string_view piece) {
+            chat_->ask(question, media_, options_.generate, [](std::string_view piece) {
                 std::fwrite(piece.data(), 1, piece.size(), stdout);
                 std::fflush(stdout);
                 return true;
             });
         std::puts(r.finish_reason == "cancelled" ? " [stopped]" : "");
-        photos_.clear();
+        media_.clear();
         history_.push_back({{"question", question}, {"answer", r.text}});
     }
 
-    void add_image(const std::string& file) {
-        photos_.push_back(Photo::open(file, options_.image));
-        const Photo& p = photos_.back();
-        std::printf("%s: %d x %d, %d tiles, %d tokens\n", file.c_str(), p.width(), p.height(),
-                    p.tiles(), tokens_per_tile * p.tiles());
+    // Pictures and videos by name, opened as the command line says.
+    struct Files {
+        std::vector<std::string> images, videos;
+    };
+    void add(const Files& files) {
+        MediaFlags flags = options_.media;
+        flags.images = files.images;
+        flags.videos = files.videos;
+        for (Media& m : flags.open()) {
+            if (const Photo* p = std::get_if<Photo>(&m))
+                std::printf("%d x %d, %d tiles, %d tokens\n", p->width(), p->height(), p->tiles(),
+                            tokens_per_tile * p->tiles());
+            if (const Video* v = std::get_if<Video>(&m))
+                std::printf("%zu of %lld frames, %d tokens\n", v->frames().size(),
+                            static_cast<long long>(v->frame_count()), tokens_per_tile * v->tiles());
+            media_.push_back(std::move(m));
+        }
     }
 
     void restart(const std::string& system) {
         options_.chat.system = system;
         chat_ = std::make_unique<Chat>(model_, options_.chat);
-        photos_.clear();
+        media_.clear();
         history_ = nlohmann::ordered_json::array();
     }
 
@@ -128,7 +142,7 @@ class Talk {
     Model& model_;
     InteractiveOptions options_;
     std::unique_ptr<Chat> chat_;
-    std::vector<Photo> photos_;
+    std::vector<Media> media_;
     nlohmann::ordered_json history_ = nlohmann::ordered_json::array();
 };
 

@@ -28,33 +28,32 @@ Stage::Stage(std::string stage, const View& v)
 }
 
 // All tiles of all pictures, in order.
-static Tiles joined(const std::vector<Photo>& photos) {
+static Tiles joined(const std::vector<Picture>& pictures) {
     Tiles all;
-    for (const Photo& photo : photos) {
-        const Tiles& tiles = photo.data().tiles;
-        all.grid = tiles.grid;
-        all.side = tiles.side;
-        all.count += tiles.count;
-        all.rgb.insert(all.rgb.end(), tiles.rgb.begin(), tiles.rgb.end());
+    for (const Picture& p : pictures) {
+        all.grid = p.tiles->grid;
+        all.side = p.tiles->side;
+        all.count += p.tiles->count;
+        all.rgb.insert(all.rgb.end(), p.tiles->rgb.begin(), p.tiles->rgb.end());
     }
     return all;
 }
 
-void run_stages(Model& model, const std::vector<Photo>& photos, std::span<const int> ids,
+void run_stages(Model& model, const std::vector<Media>& media, std::span<const int> ids,
                 bool last_logits,
                 const std::function<void(const std::string&, const View&)>& watch) {
-    const Tiles tiles = joined(photos);
+    const Tiles tiles = joined(pictures_of(media));
     model.data().engine.trace(ids, tiles.count > 0 ? &tiles : nullptr, last_logits, watch);
 }
 
 Prompt run_stages(Model& model, const StageInput& input,
                   const std::function<void(const std::string&, const View&)>& watch) {
     Engine& engine = model.data().engine;
-    std::vector<Photo> photos;
     std::vector<int> tiles;
-    for (const std::string& file : input.images) {
-        photos.push_back(Photo::open(file, input.options));
-        tiles.push_back(photos.back().tiles());
+    Exchange turn{input.prompt, {}, false, std::nullopt};
+    for (const Picture& p : pictures_of(input.media)) {
+        tiles.push_back(p.tiles->count);
+        turn.pictures.push_back({p.tiles->count, p.frame});
     }
     const std::string system = input.system.empty() ? engine.system_message() : input.system;
     Prompt prompt;
@@ -63,14 +62,13 @@ Prompt run_stages(Model& model, const StageInput& input,
         prompt.ids = engine.tokenizer().encode(prompt.text);
     } else if (input.reference) {
         const bool marked = input.prompt.find("<image>") != input.prompt.npos || tiles.empty();
-        const Turn turn{marked ? input.prompt : "<image>\n" + input.prompt, std::nullopt};
+        const Turn asked{marked ? input.prompt : "<image>\n" + input.prompt, std::nullopt};
         prompt = build_reference_prompt(engine.tokenizer(), engine.chat_template(), system,
-                                        {&turn, 1}, tiles);
+                                        {&asked, 1}, tiles);
     } else {
-        const Exchange turn{input.prompt, tiles, false, std::nullopt};
         prompt = build_prompt(engine.tokenizer(), engine.chat_template(), system, {&turn, 1});
     }
-    run_stages(model, photos, prompt.ids, input.last_logits, watch);
+    run_stages(model, input.media, prompt.ids, input.last_logits, watch);
     return prompt;
 }
 

@@ -20,8 +20,7 @@ struct Stage {
 
 // What one traced pass is about.
 struct StageInput {
-    std::vector<std::string> images;
-    ImageOptions options;
+    std::vector<Media> media;
     std::string prompt, system;
     bool raw = false;  // the prompt is the whole text; <image> marks stand for the pictures
     bool reference = false, last_logits = false;
@@ -31,8 +30,7 @@ struct StageInput {
 Prompt run_stages(Model&, const StageInput&,
                   const std::function<void(const std::string&, const View&)>& watch);
 // The same for ids that are given.
-void run_stages(Model&, const std::vector<Photo>& photos, std::span<const int> ids,
-                bool last_logits,
+void run_stages(Model&, const std::vector<Media>& media, std::span<const int> ids, bool last_logits,
                 const std::function<void(const std::string&, const View&)>& watch);
 
 }  // namespace internvl::cli

@@ -14,9 +14,8 @@ namespace {
 
 struct TraceFlags {
     ModelOptions model;
-    PictureFlags picture;
+    MediaFlags media;
     CompatFlag compat;
-    std::vector<std::string> images;
     std::string prompt, out, system, stages;
     bool raw = false, last_logits = false;
 };
@@ -35,8 +34,8 @@ bool wanted(const std::string& list, const std::string& stage) {
 
 int trace(const TraceFlags& flags) {
     flags.model.check();
-    StageInput input{flags.images, flags.picture.resolved(), flags.prompt,     flags.system,
-                     flags.raw,    flags.compat.reference(), flags.last_logits};
+    StageInput input{flags.media.open(),       flags.prompt,     flags.system, flags.raw,
+                     flags.compat.reference(), flags.last_logits};
     Model model(flags.model.model, flags.model.load);
     std::vector<Stage> stages;
     const Prompt prompt = run_stages(model, input, [&](const std::string& name, const View& v) {
@@ -59,7 +58,7 @@ int trace(const TraceFlags& flags) {
 Run declare_trace(CLI::App& app) {
     auto flags = std::make_shared<TraceFlags>();
     flags->model.declare(app, true);
-    declare_images(app, flags->images, "A picture (repeatable)");
+    flags->media.declare(app);
     app.add_option("-p,--prompt", flags->prompt, "The question")->required();
     app.add_option("--out", flags->out, "Where to write")
         ->type_name("FILE.safetensors")
@@ -69,7 +68,6 @@ Run declare_trace(CLI::App& app) {
         ->type_name("LIST");
     app.add_flag("--raw", flags->raw, "The prompt is the whole text, without a template");
     app.add_flag("--last-logits", flags->last_logits, "Logits of the last row only");
-    flags->picture.declare(app);
     flags->compat.declare(app);
     return [flags] { return trace(*flags); };
 }

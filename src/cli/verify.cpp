@@ -17,9 +17,8 @@ namespace {
 
 struct VerifyFlags {
     ModelOptions model;
-    PictureFlags picture;
+    MediaFlags media;
     std::string expected;
-    std::vector<std::string> images;
 };
 
 // Tensors of another implementation's run, by stage.
@@ -132,13 +131,11 @@ std::string verify_file(const VerifyFlags& flags, Model& model) {
     if (ids == expected.metadata().end())
         throw Error("the file does not say which ids it was made from", "metadata `ids`", "none",
                     flags.expected);
-    std::vector<Photo> photos;
-    for (const std::string& file : flags.images)
-        photos.push_back(Photo::open(file, flags.picture.resolved()));
+    const std::vector<Media> media = flags.media.open();
     Walk walk(expected, model.dtype() != "bf16");
     const std::vector<int> list = parse_json(ids->second, flags.expected).get<std::vector<int>>();
     const TensorEntry* logits = expected.find("text/logits");
-    run_stages(model, photos, list, logits && logits->shape[0] == 1,
+    run_stages(model, media, list, logits && logits->shape[0] == 1,
                [&](const std::string& name, const View& v) { walk.stage(name, v); });
     walk.finish();
     return walk.first();
@@ -147,11 +144,11 @@ std::string verify_file(const VerifyFlags& flags, Model& model) {
 // One case of a folder that scripts/reference_trace.py wrote: prompt, ids, stages, greedy answer.
 std::string verify_case(const std::string& folder, const nlohmann::json& c, Model& model) {
     print_line(fmt::format("case {}", c.at("name").get<std::string>()));
-    std::vector<Photo> photos;
+    std::vector<Media> media;
     for (const auto& image : c.value("images", nlohmann::json::array())) {
         ImageOptions options;
         options.max_num = image.value("max_num", 12);
-        photos.push_back(Photo::open(folder + "/" + image.at("file").get<std::string>(), options));
+        media.push_back(Photo::open(folder + "/" + image.at("file").get<std::string>(), options));
     }
     ChatOptions chat_options;
     chat_options.compat_reference = true;
@@ -159,7 +156,7 @@ std::string verify_case(const std::string& folder, const nlohmann::json& c, Mode
     const auto greedy = c.at("greedy_ids").get<std::vector<int>>();
     generate.max_new_tokens = std::max(1, int(greedy.size()));
     const Result result =
-        Chat(model, chat_options).ask(c.at("prompt").get<std::string>(), photos, generate);
+        Chat(model, chat_options).ask(c.at("prompt").get<std::string>(), media, generate);
     const auto prompt_ids = c.at("prompt_ids").get<std::vector<int>>();
     std::string first;
     const auto check = [&](const char* what, bool equal) {
@@ -173,7 +170,7 @@ std::string verify_case(const std::string& folder, const nlohmann::json& c, Mode
         const Expectation expected(folder + "/" + c["tensors"].get<std::string>());
         Walk walk(expected, exact);
         const TensorEntry* logits = expected.find("text/logits");
-        run_stages(model, photos, prompt_ids, logits && logits->shape[0] == 1,
+        run_stages(model, media, prompt_ids, logits && logits->shape[0] == 1,
                    [&](const std::string& name, const View& v) { walk.stage(name, v); });
         walk.finish();
         if (first.empty()) first = walk.first();
@@ -221,8 +218,7 @@ Run declare_verify(CLI::App& app) {
                    "A file as `trace` writes it, or a folder of scripts/reference_trace.py")
         ->type_name("EXPECTED")
         ->required();
-    declare_images(app, flags->images, "The picture that a file was made with (repeatable)");
-    flags->picture.declare(app);
+    flags->media.declare(app);
     return [flags] { return verify(*flags); };
 }
 

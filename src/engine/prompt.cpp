@@ -25,33 +25,42 @@ static size_t count_marks(std::string_view text) {
     return count;
 }
 
+static int count_pictures(const Exchange& turn) {
+    return int(std::ranges::count(turn.pictures, 0, &PictureSlot::frame));
+}
+
 // The user's turn as pieces: his words are plain, pictures are control tokens. `earlier` pictures
 // came before in the conversation (api.md 2.3, `auto` and `combined`).
 static std::vector<Segment> user_turn(const Exchange& turn, int earlier) {
     using Kind = Segment::Kind;
     std::vector<Segment> out;
-    if (turn.combine && !turn.tiles.empty()) {
+    const int photos = count_pictures(turn);
+    if (turn.combine && !turn.pictures.empty()) {
         int all = 0;
-        for (const int n : turn.tiles) all += n;
+        for (const PictureSlot& p : turn.pictures) all += p.tiles;
         out.push_back({Kind::control, picture_tokens(all, tokens_per_tile)});
         out.push_back({Kind::plain, "\n" + turn.question});
         return out;
     }
-    if (!turn.tiles.empty() && count_marks(turn.question) == turn.tiles.size()) {
+    const bool video = size_t(photos) < turn.pictures.size();
+    if (photos > 0 && !video && count_marks(turn.question) == size_t(photos)) {
         size_t from = 0;
-        for (const int n : turn.tiles) {
+        for (const PictureSlot& p : turn.pictures) {
             const auto [at, length] = find_mark(turn.question, from);
             out.push_back({Kind::plain, turn.question.substr(from, at - from)});
-            out.push_back({Kind::control, picture_tokens(n, tokens_per_tile)});
+            out.push_back({Kind::control, picture_tokens(p.tiles, tokens_per_tile)});
             from = at + length;
         }
         out.push_back({Kind::plain, turn.question.substr(from)});
         return out;
     }
-    const bool numbered = earlier > 0 || turn.tiles.size() > 1;
-    for (const int n : turn.tiles) {
-        if (numbered) out.push_back({Kind::plain, fmt::format("Image-{}: ", ++earlier)});
-        out.push_back({Kind::control, picture_tokens(n, tokens_per_tile)});
+    const bool numbered = earlier > 0 || photos > 1;
+    for (const PictureSlot& p : turn.pictures) {
+        if (p.frame > 0)
+            out.push_back({Kind::plain, fmt::format("Frame{}: ", p.frame)});
+        else if (numbered)
+            out.push_back({Kind::plain, fmt::format("Image-{}: ", ++earlier)});
+        out.push_back({Kind::control, picture_tokens(p.tiles, tokens_per_tile)});
         out.push_back({Kind::plain, "\n"});
     }
     out.push_back({Kind::plain, turn.question});
@@ -77,7 +86,7 @@ Prompt build_prompt(const Tokenizer& tokenizer, const ChatTemplate& chat, const 
     for (const Exchange& turn : turns) {
         message(chat.user, user_turn(turn, pictures));
         message(chat.assistant, {{Kind::plain, turn.answer.value_or("")}});
-        pictures += int(turn.tiles.size());
+        pictures += count_pictures(turn);
     }
     Prompt prompt;
     for (const Segment& s : segments) prompt.text += s.text;

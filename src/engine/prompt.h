@@ -18,11 +18,16 @@ struct Prompt {
     std::vector<int> ids;
 };
 
-// A question of the user, with the tiles of each of its pictures in order, and the answer once
-// there is one.
+// A picture's place in a prompt; a frame of a video counts from 1 in each.
+struct PictureSlot {
+    int tiles;
+    int frame = 0;  // 0: no frame
+};
+
+// A question of the user, with its pictures in order, and the answer once there is one.
 struct Exchange {
     std::string question;
-    std::vector<int> tiles;
+    std::vector<PictureSlot> pictures;
     bool combine = false;  // all pictures of the question under one <img>
     std::optional<std::string> answer;
 };

@@ -1,13 +1,14 @@
 #include "engine/session.h"
 
 #include "base/clock.h"
-#include "engine/answer_text.h"
 #include "text/utf8.h"
 
 namespace internvl {
 
 Session::Session(Engine& engine, std::string system, bool reference)
-    : engine_(engine), system_(std::move(system)), reference_(reference) {}
+    : engine_(engine), system_(std::move(system)) {
+    if (reference) reference_ = std::make_unique<ReferenceRope>(engine.model().config.text);
+}
 
 void Session::reset() {
     turns_.clear();
@@ -20,9 +21,11 @@ static std::vector<int> reference_tiles(std::span<const Exchange> turns) {
     std::vector<int> entries;
     for (const Exchange& turn : turns) {
         int all = 0;
-        for (const int n : turn.tiles) all += n;
+        for (const PictureSlot& p : turn.pictures) {
+            all += p.tiles;
+            if (!turn.combine) entries.push_back(p.tiles);
+        }
         if (turn.combine && all > 0) entries.push_back(all);
-        if (!turn.combine) entries.insert(entries.end(), turn.tiles.begin(), turn.tiles.end());
     }
     return entries;
 }
@@ -36,17 +39,24 @@ Prompt Session::prompt() const {
                                   reference_tiles(turns_));
 }
 
-// Rows of all pictures of the conversation, one below the other; absent without pictures.
+void Session::see(Engine& engine, std::span<Session* const> sessions,
+                  const Engine::OnTiles& on_tiles) {
+    std::vector<Picture*> unseen;
+    std::vector<const Tiles*> tiles;
+    for (Session* s : sessions)
+        for (Picture& p : s->pictures_)
+            if (!p.rows) unseen.push_back(&p), tiles.push_back(p.tiles.get());
+    if (unseen.empty()) return;
+    std::vector<Tensor> rows = engine.encode(tiles, on_tiles);
+    for (size_t i = 0; i < unseen.size(); ++i) unseen[i]->rows = std::move(rows[i]);
+}
+
 Tensor Session::picture_rows() {
-    int64_t count = 0;
-    for (Picture& p : pictures_) {
-        if (!p.rows) p.rows = engine_.encode(p.tiles, on_tiles);
-        count += p.rows.dim[0];
-    }
-    if (count == 0) return {};
+    if (pictures_.empty()) return {};
     if (pictures_.size() == 1) return pictures_[0].rows;
+    int64_t count = 0, at = 0;
+    for (const Picture& p : pictures_) count += p.rows.dim[0];
     Tensor all = make_tensor(pictures_[0].rows.dtype, {count, pictures_[0].rows.dim[1]});
-    int64_t at = 0;
     for (const Picture& p : pictures_) {
         copy(engine_.context(), p.rows, all.slice(0, at, p.rows.dim[0]));
         at += p.rows.dim[0];
@@ -54,44 +64,73 @@ Tensor Session::picture_rows() {
     return all;
 }
 
-Reply Session::ask(const std::string& question, std::vector<Picture> pictures,
-                   const GenerateOptions& options, bool combine,
-                   const std::function<bool(std::string_view)>& on_text) {
+void Session::add(const std::string& question, std::vector<Picture> pictures, bool combine) {
     Exchange turn{question, {}, combine, std::nullopt};
-    for (const Picture& p : pictures) turn.tiles.push_back(p.tiles.count);
     // The reference puts a mark where the user wrote none, in a first question only (spec 6.2 step
     // 1).
     if (reference_ && turns_.empty() && !pictures.empty() &&
         question.find("<image>") == question.npos)
         turn.question = "<image>\n" + question;
-    turns_.push_back(turn);
-    const size_t earlier = pictures_.size();
-    for (Picture& p : pictures) pictures_.push_back(std::move(p));
+    for (Picture& p : pictures) {
+        turn.pictures.push_back({p.tiles->count, p.frame});
+        pictures_.push_back(std::move(p));
+    }
+    turns_.push_back(std::move(turn));
+}
+
+void Session::recall(const std::string& question, std::vector<Picture> pictures, bool combine,
+                     const std::string& answer) {
+    add(question, std::move(pictures), combine);
+    turns_.back().answer = answer;
+}
+
+void Session::forget_last() {
+    pictures_.resize(pictures_.size() - turns_.back().pictures.size());
+    turns_.pop_back();
+}
+
+Task Session::begin(const std::string& question, std::vector<Picture> pictures,
+                    const GenerateOptions& options, bool combine, const OnText& on_text) {
+    add(question, std::move(pictures), combine);
+    Task task;
+    task.prompt = prompt();
+    task.text = std::make_shared<AnswerText>(engine_.tokenizer(), options.stop, on_text);
+    task.generation.prompt = task.prompt.ids;
+    task.generation.options = options;
+    task.generation.on_token = [text = task.text](int id) { return text->push(id); };
+    return task;
+}
+
+Reply Session::finish(Task& task, Answer answer) {
+    Reply reply;
+    task.text->finish();
+    const std::string& all = task.text->text();
+    reply.text = strip(std::string_view(all).substr(0, all.find(engine_.chat_template().stop)));
+    reply.prompt = std::move(task.prompt);
+    reply.ids = std::move(answer.ids);
+    reply.end = answer.end;
+    reply.score = answer.score;
+    reply.prefill_ms = answer.prefill_ms;
+    reply.decode_ms = answer.decode_ms;
+    for (const Picture& p : pictures_) reply.image_tokens += tokens_per_tile * p.tiles->count;
+    turns_.back().answer = reply.text;
+    return reply;
+}
+
+Reply Session::ask(const std::string& question, std::vector<Picture> pictures,
+                   const GenerateOptions& options, bool combine, const OnText& on_text) {
+    Task task = begin(question, std::move(pictures), options, combine, on_text);
     try {
-        Reply reply;
-        reply.prompt = prompt();
-        Stopwatch watch;
-        Generation g;
-        g.prompt = reply.prompt.ids;
-        g.picture_rows = picture_rows();
-        g.options = options;
-        reply.image_tokens = g.picture_rows ? int(g.picture_rows.dim[0]) : 0;
-        reply.vision_ms = watch.ms();
-        AnswerText text(engine_.tokenizer(), options.stop, on_text);
-        g.on_token = [&text](int id) { return text.push(id); };
-        Answer answer = engine_.generate(g);
-        text.finish();
-        reply.ids = std::move(answer.ids);
-        reply.end = answer.end;
-        reply.prefill_ms = answer.prefill_ms;
-        reply.decode_ms = answer.decode_ms;
-        const std::string& all = text.text();
-        reply.text = strip(std::string_view(all).substr(0, all.find(engine_.chat_template().stop)));
-        turns_.back().answer = reply.text;
+        const Stopwatch watch;
+        Session* const self = this;
+        see(engine_, {&self, 1}, on_tiles);
+        task.generation.picture_rows = picture_rows();
+        const double vision_ms = watch.ms();
+        Reply reply = finish(task, engine_.generate(task.generation, reference_.get()));
+        reply.vision_ms = vision_ms;
         return reply;
     } catch (...) {  // the question was not answered: the conversation stays as it was
-        turns_.pop_back();
-        pictures_.resize(earlier);
+        forget_last();
         throw;
     }
 }

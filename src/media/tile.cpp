@@ -1,8 +1,12 @@
 #include "media/tile.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cassert>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -57,18 +61,42 @@ void normalise_to(const Tiles& tiles, int first, int count, T* out, ThreadPool* 
 
 }  // namespace
 
+int count_tiles(int width, int height, const TileOptions& options) {
+    const Grid grid = choose_grid(width, height, options);
+    const int cells = grid.columns * grid.rows;
+    return cells + int(options.thumbnail && cells != 1);
+}
+
+void fit_tiles(std::span<const std::pair<int, int>> sizes, std::span<TileOptions> options,
+               int total) {
+    if (sizes.size() > size_t(std::max(total, 0)))
+        throw Error("more pictures than tiles", fmt::format("at most {} pictures", total),
+                    fmt::format("{}", sizes.size()), "total-max-num");
+    std::vector<int> tiles;
+    for (size_t i = 0; i < sizes.size(); ++i)
+        tiles.push_back(count_tiles(sizes[i].first, sizes[i].second, options[i]));
+    while (std::accumulate(tiles.begin(), tiles.end(), 0) > total) {
+        // The last of those with the most tiles: earlier pictures keep theirs.
+        const size_t most = tiles.size() - 1 -
+                            size_t(std::max_element(tiles.rbegin(), tiles.rend()) - tiles.rbegin());
+        TileOptions& o = options[most];
+        o.max_num = std::min(o.max_num, tiles[most]) - 1;
+        o.min_num = std::min(o.min_num, o.max_num);
+        tiles[most] = count_tiles(sizes[most].first, sizes[most].second, o);
+    }
+}
+
 Tiles cut_tiles(const Image& image, const TileOptions& options, ThreadPool* pool) {
     Tiles tiles;
     tiles.grid = choose_grid(image.width, image.height, options);
     tiles.side = options.side;
     const int cells = tiles.grid.columns * tiles.grid.rows;
-    const bool thumbnail = options.thumbnail && cells != 1;
-    tiles.count = cells + int(thumbnail);
+    tiles.count = count_tiles(image.width, image.height, options);
     const size_t side = size_t(tiles.side), tile_bytes = side * side * 3;
     tiles.rgb.resize(tile_bytes * size_t(tiles.count));
     resize_bicubic_tiled(image, tiles.grid.columns * options.side, tiles.grid.rows * options.side,
                          options.side, options.side, tiles.rgb.data(), pool, options.order);
-    if (thumbnail)
+    if (tiles.count > cells)
         resize_bicubic_tiled(image, options.side, options.side, options.side, options.side,
                              &tiles.rgb[tile_bytes * size_t(cells)], pool, options.order);
     return tiles;

@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "base/parallel.h"
@@ -29,6 +31,15 @@ std::vector<Grid> candidate_grids(int min_num, int max_num);
 // The grid whose shape is nearest to the picture's (spec 1.2). Throws Error for options that make
 // no sense and for sizes below 1.
 Grid choose_grid(int width, int height, const TileOptions& options);
+
+// How many tiles a picture is cut into, the thumbnail included.
+int count_tiles(int width, int height, const TileOptions& options);
+
+// Lowers max_num of the pictures that have the most tiles until all together have at most `total`.
+// sizes: width and height of each; options: one for each. Throws Error when there are more pictures
+// than tiles.
+void fit_tiles(std::span<const std::pair<int, int>> sizes, std::span<TileOptions> options,
+               int total);
 
 struct Tiles {
     Grid grid;

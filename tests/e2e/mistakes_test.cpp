@@ -117,8 +117,12 @@ TEST(Mistakes, Usage) {
     expect_failure(run_program({"chat", "demo", "-p", "x", "--top-p", "2"}), 2, "top-p");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--do-sample", "--temperature", "0"}), 2,
                    "temperature");
-    expect_failure(run_program({"chat", "demo", "-p", "x", "--num-beams", "3"}), 2, "beam search");
-    expect_failure(run_program({"chat", "demo", "-p", "x", "--video", "a.mp4"}), 2, "video");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--num-beams", "3", "--do-sample"}), 2,
+                   "beam search");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--video", "a.mp4"}), 1, "a.mp4");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--bound", "3"}), 2, "--bound");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--num-segments", "0"}), 2,
+                   "--num-segments");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--quant", "int8"}), 2, "--quant");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--device", "cuda"}), 2, "--device");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--dtype", "int3"}), 2, "dtype");

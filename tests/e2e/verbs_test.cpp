@@ -1,5 +1,6 @@
 // Every verb on the tiny checkpoint, through the command line.
 #include <filesystem>
+#include <set>
 
 #include "program.h"
 
@@ -11,12 +12,13 @@ static std::string tiny() {
     return golden("checkpoints/tiny-1b");
 }
 
-// The golden dialogues through `chat --rounds --json --compat reference`, to the id.
-TEST(Chat, GoldenDialogues) {
-    const auto expected = read_json(golden("expected/tiny-1b.json"));
+// Golden dialogues through `chat --rounds --json --compat reference`, to the id. -> rounds
+static int play_dialogues(const std::string& family, bool all) {
+    const auto expected = read_json(golden("expected/" + family + ".json"));
+    const std::set<std::string> some = {"text_unicode", "image_one_round", "video_two_rounds"};
     int rounds = 0;
     for (const auto& d : expected["dialogues"]) {
-        if (d["kind"] != "chat" || !d["video"].empty()) continue;
+        if (d["kind"] != "chat" || (!all && !some.contains(d["name"]))) continue;
         SCOPED_TRACE(d["name"].get<std::string>());
         const TemporaryFolder folder;
         nlohmann::json play = {{"questions", d["questions"]},
@@ -28,13 +30,17 @@ TEST(Chat, GoldenDialogues) {
                 {{"file",
                   fs::relative(golden("media/" + image[0].get<std::string>()), folder.path())},
                  {"max_num", image[1]}});
+        if (!d["video"].empty())
+            play["video"] = {{"file", fs::relative(golden("media/clip_24fps.mp4"), folder.path())},
+                             {"num_segments", d["video"][1]}};
         const Outcome o =
-            run_program({"chat", tiny(), "--rounds", folder.write("play.json", play.dump()),
-                         "--json", "--compat", "reference", "--dtype", "fp32", "--greedy",
-                         "--max-new-tokens", std::to_string(d["max_new_tokens"].get<int>())});
-        ASSERT_EQ(o.status, 0) << o.err;
+            run_program({"chat", golden("checkpoints/" + family), "--rounds",
+                         folder.write("play.json", play.dump()), "--json", "--compat", "reference",
+                         "--dtype", "fp32", "--greedy", "--max-new-tokens",
+                         std::to_string(d["max_new_tokens"].get<int>())});
+        EXPECT_EQ(o.status, 0) << o.err;
         const auto lines = json_lines(o.out);
-        ASSERT_EQ(lines.size(), d["questions"].size());
+        EXPECT_EQ(lines.size(), d["questions"].size());
         for (size_t i = 0; i < lines.size(); ++i, ++rounds) {
             const auto& call = d["calls"][i][0];
             EXPECT_EQ(lines[i]["prompt_ids"].get<std::vector<int>>(),
@@ -44,7 +50,41 @@ TEST(Chat, GoldenDialogues) {
             EXPECT_EQ(lines[i]["usage"]["completion_tokens"], call["generated"].size());
         }
     }
-    EXPECT_GE(rounds, 15);
+    return rounds;
+}
+
+TEST(Chat, GoldenDialogues) {
+    EXPECT_GE(play_dialogues("tiny-1b", true), 17);
+    for (const char* family : {"tiny-2b", "tiny-4b", "tiny-26b", "tiny-40b", "tiny-76b"})
+        EXPECT_EQ(play_dialogues(family, false), 4) << family;
+}
+
+// Pictures and videos mixed: pictures first, frames numbered from 1 in each video.
+TEST(Chat, PicturesAndVideosMixed) {
+    const std::string clip = golden("media/clip_24fps.mp4");
+    const Outcome o =
+        run_program({"chat", tiny(), "-v", clip, "-i", golden("media/rgb_1tile.png"), "-v", clip,
+                     "--num-segments", "2", "-p", "What?", "--json", "--max-new-tokens", "2"});
+    ASSERT_EQ(o.status, 0) << o.err;
+    const auto j = json_lines(o.out)[0];
+    std::string prompt = j["prompt"];
+    for (size_t at; (at = prompt.find("<IMG_CONTEXT>")) != prompt.npos;) prompt.erase(at, 13);
+    const std::string frames = "Frame1: <img></img>\nFrame2: <img></img>\n";
+    EXPECT_NE(prompt.find("user\n<img></img>\n" + frames + frames + "What?"), prompt.npos)
+        << prompt;
+    EXPECT_EQ(j["usage"]["image_tokens"], 5 * 256);
+    EXPECT_EQ(j["videos"][1]["frames"].size(), 2u);
+}
+
+TEST(Chat, TotalTileBudget) {
+    const Outcome o = run_program({"chat", tiny(), "-i", golden("media/rgb_5tiles.png"), "-i",
+                                   golden("media/thirteen_tiles.jpg"), "--total-max-num", "8", "-p",
+                                   "What?", "--json", "--max-new-tokens", "1"});
+    ASSERT_EQ(o.status, 0) << o.err;
+    int tiles = 0;
+    for (const auto& image : json_lines(o.out)[0]["images"]) tiles += image["tiles"].get<int>();
+    EXPECT_LE(tiles, 8);
+    EXPECT_GE(tiles, 6);
 }
 
 TEST(Chat, ReferenceLengthWithoutALimit) {

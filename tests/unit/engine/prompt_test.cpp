@@ -33,21 +33,22 @@ TEST(Prompt, PlacesPictures) {
         EXPECT_TRUE(all.starts_with(user) && all.ends_with(end)) << all;
         return all.substr(user.size(), all.size() - user.size() - end.size());
     };
-    EXPECT_EQ(one({"describe this image", {1}, false, {}}), "<image>\ndescribe this image");
-    EXPECT_EQ(one({"Compare.", {1, 2}, false, {}}), "Image-1: <image>\nImage-2: <image>\nCompare.");
-    EXPECT_EQ(one({"Image-1: <image>\nImage-2: <image>\nDescribe.", {1, 1}, false, {}}),
+    EXPECT_EQ(one({"describe this image", {{1}}, false, {}}), "<image>\ndescribe this image");
+    EXPECT_EQ(one({"Compare.", {{1}, {2}}, false, {}}),
+              "Image-1: <image>\nImage-2: <image>\nCompare.");
+    EXPECT_EQ(one({"Image-1: <image>\nImage-2: <image>\nDescribe.", {{1}, {1}}, false, {}}),
               "Image-1: <image>\nImage-2: <image>\nDescribe.");
-    EXPECT_EQ(one({"a <IMAGE_TOKEN> b", {1}, false, {}}), "a <image> b");
-    EXPECT_EQ(one({"one mark <image>, two pictures", {1, 1}, false, {}}),
+    EXPECT_EQ(one({"a <IMAGE_TOKEN> b", {{1}}, false, {}}), "a <image> b");
+    EXPECT_EQ(one({"one mark <image>, two pictures", {{1}, {1}}, false, {}}),
               "Image-1: <image>\nImage-2: <image>\none mark <image>, two pictures");
-    EXPECT_EQ(one({"Describe.", {1, 2}, true, {}}), "<image>\nDescribe.");
+    EXPECT_EQ(one({"Describe.", {{1}, {2}}, true, {}}), "<image>\nDescribe.");
     EXPECT_EQ(one({"a literal <image>", {}, false, {}}), "a literal <image>");
-    const Exchange later[] = {{"a", {1}, false, "x"}, {"b", {1}, false, {}}};
+    const Exchange later[] = {{"a", {{1}}, false, "x"}, {"b", {{1}}, false, {}}};
     EXPECT_NE(turns(later).find("user\nImage-2: <image>\nb"), std::string::npos);
 }
 
 TEST(Prompt, CountsContextTokens) {
-    const Exchange e{"Compare.", {3, 1}, false, {}};
+    const Exchange e{"Compare.", {{3}, {1}}, false, {}};
     const Prompt p = build_prompt(tokenizer(), find_template("Hermes-2"), "s", {&e, 1});
     EXPECT_EQ(std::ranges::count(p.ids, *tokenizer().find("<IMG_CONTEXT>")), 4 * 256);
     EXPECT_EQ(std::ranges::count(p.ids, *tokenizer().find("<img>")), 2);
