@@ -82,7 +82,8 @@ TEST(Chat, TotalTileBudget) {
                                    "What?", "--json", "--max-new-tokens", "1"});
     ASSERT_EQ(o.status, 0) << o.err;
     int tiles = 0;
-    for (const auto& image : json_lines(o.out)[0]["images"]) tiles += image["tiles"].get<int>();
+    const auto j = json_lines(o.out)[0];
+    for (const auto& image : j["images"]) tiles += image["tiles"].get<int>();
     EXPECT_LE(tiles, 8);
     EXPECT_GE(tiles, 6);
 }
