@@ -191,7 +191,7 @@ TokenizerJson read_tokenizer_json(std::string_view file, const std::string& wher
         if (type == "TemplateProcessing")
             read_template(step, out, where);
         else if (type != "ByteLevel")
-            unsupported("post_processor", "TemplateProcessing", step, where);
+            unsupported("post_processor", "TemplateProcessing", type, where);
     }
     out.added_tokens = top.parsed("added_tokens");
     out.bpe = ByteBpe::load_json(model["vocab"], model["merges"], rules, where);
