@@ -79,8 +79,10 @@ void ByteBpe::encode(std::string_view text, std::vector<int>& ids) const {
     }
 }
 
-void ByteBpe::spell(std::string_view text, std::vector<int>& ids) const {
+std::vector<int> ByteBpe::bytes(std::string_view text) const {
+    std::vector<int> ids;
     for (const char byte : text) ids.push_back(byte_id_[uint8_t(byte)]);
+    return ids;
 }
 
 }  // namespace internvl

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,12 +30,15 @@ class ByteBpe {
 
     // Appends the ids of a stretch of valid UTF-8 between added tokens.
     void encode(std::string_view text, std::vector<int>& ids) const;
-    // Appends the ids of its bytes, one by one.
-    void spell(std::string_view text, std::vector<int>& ids) const;
+    std::vector<int> bytes(std::string_view text) const;  // the ids of its bytes
+    std::vector<int> spell(std::string_view text) const { return bytes(text); }
 
     int size() const { return pieces_.size(); }
-    std::string_view piece(int id) const { return pieces_[id]; }            // its bytes
-    int find(std::string_view bytes) const { return pieces_.find(bytes); }  // -1: none
+    std::string_view piece(int id) const { return pieces_[id]; }          // its bytes
+    int find(std::string_view text) const { return pieces_.find(text); }  // -1: none
+    bool is_byte(int id) const {
+        return piece(id).size() == 1 && byte_id_[uint8_t(piece(id)[0])] == id;
+    }
 
   private:
     friend class ByteBpeLoader;

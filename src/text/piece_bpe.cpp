@@ -136,9 +136,9 @@ size_t PieceBpe::word_end(std::string_view text, size_t at) const {
 
 void PieceBpe::append_symbol(int symbol, std::vector<int>& ids) const {
     if (symbol >= 0) return ids.push_back(symbol);
-    std::string bytes;
-    append_utf8(uint32_t(-2 - symbol), bytes);
-    for (const char byte : bytes) ids.push_back(byte_id_[uint8_t(byte)]);
+    std::string utf8;
+    append_utf8(uint32_t(-2 - symbol), utf8);
+    for (const char c : utf8) ids.push_back(byte_id_[uint8_t(c)]);
 }
 
 void PieceBpe::merge_word(std::string_view word, std::vector<int>& ids) const {
@@ -178,12 +178,24 @@ void PieceBpe::encode(std::string_view text, std::vector<int>& ids) const {
     }
 }
 
-void PieceBpe::spell(std::string_view text, std::vector<int>& ids) const {
+std::vector<int> PieceBpe::bytes(std::string_view text) const {
+    std::vector<int> ids;
+    for (const char byte : text) ids.push_back(byte_id_[uint8_t(byte)]);
+    return ids;
+}
+
+std::vector<int> PieceBpe::spell(std::string_view text) const {
+    std::vector<int> ids;
     for (size_t at = 0; at < text.size();) {
         const CodePoint c = decode_at(text, at);
         append_symbol(symbol_of(text.substr(at, size_t(c.bytes)), c.value), ids);
         at += size_t(c.bytes);
     }
+    return ids;
+}
+
+bool PieceBpe::is_byte(int id) const {
+    return id >= 0 && id < size() && kinds_[size_t(id)] == Kind::byte;
 }
 
 std::string_view PieceBpe::byte(int id) const {
@@ -192,7 +204,6 @@ std::string_view PieceBpe::byte(int id) const {
         for (size_t b = 0; b < 256; ++b) bytes[b] = char(b);
         return bytes;
     }();
-    if (id < 0 || id >= size() || kinds_[size_t(id)] != Kind::byte) return {};
     return std::string_view(all).substr(*byte_value(piece(id)), 1);
 }
 

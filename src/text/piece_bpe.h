@@ -22,14 +22,15 @@ class PieceBpe {
 
     // Appends the ids of a stretch of valid UTF-8 between added tokens.
     void encode(std::string_view text, std::vector<int>& ids) const;
-    // Appends the ids of its characters, or of their bytes, one by one.
-    void spell(std::string_view text, std::vector<int>& ids) const;
+    std::vector<int> bytes(std::string_view text) const;  // the ids of its bytes
+    std::vector<int> spell(std::string_view text) const;  // of its characters
 
     int size() const { return pieces_.size(); }
     std::string_view piece(int id) const { return pieces_[id]; }
     int find(std::string_view text) const { return pieces_.find(text); }  // -1: none
-    std::string_view byte(int id) const;  // the byte of a byte piece, empty for others
-    // What it adds to decoded text: nothing for a control piece, no sense for a byte piece.
+    bool is_byte(int id) const;
+    std::string_view byte(int id) const;  // of a byte piece
+    // What it adds to decoded text, if it is no byte piece: nothing for a control piece.
     std::string_view surface(int id) const;
     // The same when Python has cut the blank off before it looked the piece up.
     std::string surface_without_blank(int id) const;

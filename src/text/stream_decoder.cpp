@@ -42,6 +42,9 @@ std::string StreamDecoder::finish() {
 // SentencePiece turns every byte of a broken sequence into U+FFFD; byte-level vocabularies turn
 // each longest part of a character into one.
 void StreamDecoder::add_bytes(std::string_view bytes) {
+    in_run_ = true;
+    after_special_ = false;
+    if (bytes_.empty() && is_valid_utf8(bytes)) return put(bytes);
     bytes_ += bytes;
     size_t done = 0;
     while (done < bytes_.size()) {
@@ -52,8 +55,6 @@ void StreamDecoder::add_bytes(std::string_view bytes) {
         done += rules().pieces && !c.valid ? 1 : size_t(c.bytes);
     }
     bytes_.erase(0, done);
-    in_run_ = true;
-    after_special_ = false;
 }
 
 void StreamDecoder::end_bytes() {

@@ -48,22 +48,25 @@ const AddedToken* Tokenizer::added(int id) const {
     return found != added_.end() && found->id == id ? &*found : nullptr;
 }
 
-// Text between two added tokens. In plain text a token that the base vocabulary would make is
-// spelled instead.
+// Text between two added tokens. In plain text, a piece of the base vocabulary that is a control
+// token (Yi's <|im_end|>, or the [UNUSED_TOKEN_145] whose place InternLM2's has taken) is spelled.
 void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>& ids) const {
     std::string normalised;
     if (normalise_ == Normalise::nfc_between_tokens) text = normalised = normalise_nfc(text);
-    const size_t begin = ids.size();
-    std::visit([&](const auto& base) { base.encode(text, ids); }, base_);
-    if (!plain || !base_has_added_) return;
-    const std::vector<int> made(ids.begin() + long(begin), ids.end());
-    ids.resize(begin);
-    for (const int id : made) {
-        if (const AddedToken* token = added(id))
-            std::visit([&](const auto& base) { base.spell(token->text, ids); }, base_);
-        else
-            ids.push_back(id);
-    }
+    std::visit(
+        [&](const auto& base) {
+            if (!plain || !base_has_added_) return base.encode(text, ids);
+            std::vector<int> made;
+            base.encode(text, made);
+            const auto is_added = [&](int id) { return added(id) != nullptr; };
+            for (const int id : made) {
+                std::vector<int> spelled{id};
+                if (is_added(id)) spelled = base.spell(base.piece(id));
+                if (std::ranges::any_of(spelled, is_added)) spelled = base.bytes(base.piece(id));
+                ids.insert(ids.end(), spelled.begin(), spelled.end());
+            }
+        },
+        base_);
 }
 
 std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
@@ -130,7 +133,7 @@ TokenText Tokenizer::text_of(int id, bool skip_special) const {
     if (id < 0 || id >= base_size()) return {};
     if (const auto* bytes = std::get_if<ByteBpe>(&base_)) return {Kind::bytes, bytes->piece(id)};
     const auto& pieces = std::get<PieceBpe>(base_);
-    if (const auto byte = pieces.byte(id); !byte.empty()) return {Kind::bytes, byte};
+    if (pieces.is_byte(id)) return {Kind::bytes, pieces.byte(id)};
     return {Kind::piece, pieces.surface(id)};
 }
 

@@ -82,7 +82,7 @@ class Tokenizer {
                     const std::string& where);
     void load_pieces(std::string_view model, TokenizerConfig& config, const std::string& where);
     void load_json(std::string_view file, TokenizerConfig& config, const std::string& where);
-    void set_added(const TokenizerConfig& config, bool by_flag);
+    void set_added(const TokenizerConfig& config, bool by_flag, const std::string& where);
     const AddedToken* added(int id) const;
     void encode_piece(std::string_view text, bool plain, std::vector<int>& ids) const;
     int base_size() const;

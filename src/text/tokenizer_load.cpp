@@ -78,7 +78,7 @@ void Tokenizer::load_qwen2(std::string_view vocabulary, std::string_view merges,
     normalise_ = Normalise::nfc;
     for (const char* role : {"eos_token", "unk_token", "pad_token"})
         config.added.set_default(role, "<|endoftext|>");
-    set_added(config, false);
+    set_added(config, false, where);
 }
 
 void Tokenizer::load_pieces(std::string_view model, TokenizerConfig& config,
@@ -100,7 +100,7 @@ void Tokenizer::load_pieces(std::string_view model, TokenizerConfig& config,
     config.added.set_default("bos_token", "<s>");
     config.added.set_default("eos_token", "</s>");
     if (internlm2) config.added.set_default("pad_token", "</s>");
-    set_added(config, false);
+    set_added(config, false, where);
     const auto put = [&](const char* switch_name, bool otherwise, const char* role,
                          std::vector<int>& ids) {
         if (!config.flag(switch_name, otherwise)) return;
@@ -122,7 +122,7 @@ void Tokenizer::load_json(std::string_view file, TokenizerConfig& config,
     last_ids_ = std::move(parts.last_ids);
     decoding_.clean_text = config.flag("clean_up_tokenization_spaces", true);
     config.added.read_list(parts.added_tokens);
-    set_added(config, true);
+    set_added(config, true, where);
     for (const std::vector<int>* ids : {&first_ids_, &last_ids_})
         for (const int id : *ids)
             if (id < 0 || id >= size())
@@ -134,13 +134,20 @@ void Tokenizer::load_json(std::string_view file, TokenizerConfig& config,
         if (std::string bytes; append_alphabet_bytes(token.text, bytes)) token.decoded = bytes;
 }
 
-void Tokenizer::set_added(const TokenizerConfig& config, bool by_flag) {
+void Tokenizer::set_added(const TokenizerConfig& config, bool by_flag, const std::string& where) {
     added_ = config.added.finish([&](std::string_view text) { return find(text).value_or(-1); },
                                  base_size(), by_flag);
+    const auto is_byte = [&](int id) {
+        return std::visit([&](const auto& base) { return base.is_byte(id); }, base_);
+    };
     for (size_t i = 0; i < added_.size(); ++i) {
-        added_by_text_.add(added_[i].text, int(i));
-        added_[i].decoded = added_[i].text;
-        base_has_added_ |= added_[i].id < base_size();
+        AddedToken& token = added_[i];
+        // Text could not be written without it.
+        if (is_byte(token.id))
+            throw Error("an added token has the id of a byte", "", token.text, where);
+        added_by_text_.add(token.text, int(i));
+        token.decoded = token.text;
+        base_has_added_ |= token.id < base_size();
     }
 }
 
