@@ -10,6 +10,8 @@ declare -A seeds=(
     [fuzz_image]=$root/tests/golden/media
     [fuzz_config]=$fixtures
     [fuzz_tokenizer]=$fixtures
+    [fuzz_tokenizer_json]=$root/tests/golden/checkpoints/tiny-76b
+    [fuzz_piece_model]=$root/tests/golden/checkpoints
     [fuzz_safetensors]=""
 )
 for target in "$build"/tests/fuzz/fuzz_*; do
