@@ -15,7 +15,8 @@ MAY_INCLUDE = {
     "model": {"base", "tensor", "io", "ops"},
     "engine": {"base", "tensor", "io", "ops", "model", "media", "text", "internvl/options.h"},
     "api": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "internvl"},
-    "cli": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "internvl"},
+    "serve": {"base", "internvl"},
+    "cli": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "serve", "internvl"},
 }
 
 # library header -> folders that may know it

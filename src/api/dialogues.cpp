@@ -36,9 +36,10 @@ struct Dialogues::Data {
 
     Engine& engine() { return model.data().engine; }
 
-    // Enough for max_sequences of the longest that waits; a new loop for longer ones.
+    // Enough for max_sequences of the longest that waits, or of a usual one; longer ones get a new
+    // loop. Memory is touched as tokens come.
     void make_loop() {
-        int64_t longest = 0;
+        int64_t longest = 4096;
         for (const auto& w : waiting)
             longest = std::max(longest, int64_t(w->task.generation.prompt.size()) +
                                             engine().check_room(w->task.generation));
@@ -88,7 +89,8 @@ struct Dialogues::Data {
     }
 };
 
-Dialogues::Dialogues(const Model& model, const BatchOptions& options) : data_(new Data{model, options}) {
+Dialogues::Dialogues(const Model& model, const BatchOptions& options)
+    : data_(new Data{model, options}) {
     if (options.max_sequences < 1)
         throw UsageError("max-sequences is out of range", "at least 1",
                          std::to_string(options.max_sequences));

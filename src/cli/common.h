@@ -21,6 +21,7 @@ struct Verb {
 extern const std::vector<Verb> verbs;
 
 Run declare_chat(CLI::App&);
+Run declare_batch(CLI::App&);
 Run declare_tiles(CLI::App&);
 Run declare_tokenize(CLI::App&);
 Run declare_inspect(CLI::App&);

@@ -29,13 +29,16 @@ StepLoop::StepLoop(Engine& engine, const LoopOptions& options)
     : engine_(engine), options_(options), cache_(engine.make_cache(options.cache_tokens)) {}
 StepLoop::~StepLoop() = default;
 
+bool StepLoop::fits(const Generation& g) const {
+    return int64_t(g.prompt.size()) + engine_.check_room(g) <= cache_.max_tokens();
+}
+
 void StepLoop::add(Generation g) {
     const int64_t room = engine_.check_room(g);
-    const int64_t needed = int64_t(g.prompt.size()) + room;
-    if (needed > cache_.max_tokens())
+    if (!fits(g))
         throw Error("prompt and answer do not fit the cache",
                     fmt::format("at most {} tokens", cache_.max_tokens()),
-                    fmt::format("{}", needed));
+                    fmt::format("{}", int64_t(g.prompt.size()) + room));
     Sampler sampler = engine_.make_sampler(g.options);
     auto sequence = std::make_unique<Sequence>(
         Sequence{.g = std::move(g), .sampler = std::move(sampler), .room = room});

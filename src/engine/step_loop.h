@@ -27,6 +27,9 @@ class StepLoop {
     StepLoop(Engine&, const LoopOptions&);
     ~StepLoop();
 
+    // Whether the cache can ever hold the prompt and its answer. Throws Error for a prompt that
+    // does not fit the model.
+    bool fits(const Generation&) const;
     // Throws Error for options out of range and for a prompt that can never fit.
     void add(Generation);
     bool step();  // one pass; false when no sequence is left

@@ -30,12 +30,16 @@ inline std::string quoted(const std::string& word) {
     return text;
 }
 
+inline std::string program_path(const std::string& program = "internvl") {
+    return std::string(INTERNVL_BINARY_DIR) + "/" + program;
+}
+
 // `prefix` is shell text before the program, such as "ulimit -f 8;" or "printf x |".
 inline Outcome run_program(const std::vector<std::string>& args, const std::string& prefix = "",
                            const std::string& program = "internvl") {
     const TemporaryFolder folder;
     std::stringstream command;
-    command << prefix << ' ' << quoted(std::string(INTERNVL_BINARY_DIR) + "/" + program);
+    command << prefix << ' ' << quoted(program_path(program));
     for (const std::string& arg : args) command << ' ' << quoted(arg);
     command << " > " << quoted(folder / "out") << " 2> " << quoted(folder / "err");
     const int status = std::system(command.str().c_str());
