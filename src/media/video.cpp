@@ -104,13 +104,12 @@ bool is_video(std::span<const uint8_t> bytes) {
     return container_of(bytes) != nullptr;
 }
 
-VideoFile::VideoFile(std::span<const uint8_t> bytes, const VideoLimits& limits,
-                     const std::string& where)
+Video::Video(std::span<const uint8_t> bytes, const VideoLimits& limits, const std::string& where)
     : bytes_(bytes), limits_(limits), where_(where) {
     read_table();
 }
 
-void VideoFile::read_table() {
+void Video::read_table() {
     Demuxer demuxer(bytes_, limits_, where_);
     const AVStream& stream = demuxer.stream();
     width_ = stream.codecpar->width;
@@ -138,7 +137,7 @@ void VideoFile::read_table() {
     if (std::ranges::adjacent_find(order_, {}, time_of) != order_.end()) timed_ = false;
 }
 
-int64_t VideoFile::absolute(int64_t index) const {
+int64_t Video::absolute(int64_t index) const {
     const int64_t from_start = index < 0 ? index + frame_count() : index;
     if (from_start < 0 || from_start >= frame_count())
         throw Error("there is no such frame in the clip",
@@ -148,7 +147,7 @@ int64_t VideoFile::absolute(int64_t index) const {
 }
 
 // The last frame that is to be shown at `time` or before.
-int64_t VideoFile::frame_at(int64_t time) const {
+int64_t Video::frame_at(int64_t time) const {
     const auto after =
         std::ranges::upper_bound(order_, time, {}, [&](size_t i) { return packets_[i].time; });
     return after - order_.begin() - 1;
@@ -156,7 +155,7 @@ int64_t VideoFile::frame_at(int64_t time) const {
 
 // Which packets must be decoded: for each frame those from its key frame on, or all when frames are
 // counted.
-std::vector<bool> VideoFile::packets_for(const std::vector<int64_t>& targets) const {
+std::vector<bool> Video::packets_for(const std::vector<int64_t>& targets) const {
     std::vector<bool> needed(packets_.size(), !timed_);
     if (!timed_) return needed;
     for (const int64_t target : targets) {
@@ -169,8 +168,7 @@ std::vector<bool> VideoFile::packets_for(const std::vector<int64_t>& targets) co
     return needed;
 }
 
-void VideoFile::decode(std::span<const int64_t> indices, int threads,
-                       const OnFrame& on_frame) const {
+void Video::decode(std::span<const int64_t> indices, int threads, const OnFrame& on_frame) const {
     std::vector<int64_t> targets;
     for (const int64_t index : indices) targets.push_back(absolute(index));
     std::ranges::sort(targets);
@@ -219,7 +217,7 @@ void VideoFile::decode(std::span<const int64_t> indices, int threads,
     if (next < targets.size()) drain(packets_.size());
 }
 
-std::vector<Image> VideoFile::frames(std::span<const int64_t> indices, int threads) const {
+std::vector<Image> Video::frames(std::span<const int64_t> indices, int threads) const {
     std::vector<Image> images(indices.size());
     decode(indices, threads, [&](int64_t index, Image frame) {
         for (size_t i = 0; i < indices.size(); ++i)
