@@ -115,7 +115,9 @@ void Video::read_table() {
     width_ = stream.codecpar->width;
     height_ = stream.codecpar->height;
     rotation_ = rotation_of(stream);
-    fps_ = double(stream.avg_frame_rate.num) / stream.avg_frame_rate.den;
+    const AVRational average = stream.avg_frame_rate;
+    const AVRational rate = average.num && average.den ? average : stream.r_frame_rate;
+    fps_ = double(rate.num) / rate.den;
 
     const auto packet = owned(av_packet_alloc());
     int64_t latest = AV_NOPTS_VALUE;  // which is less than any time
@@ -124,10 +126,13 @@ void Video::read_table() {
             throw Error("the video is too long", fmt::format("at most {} frames", packets_.size()),
                         "more", where_);
         const int64_t time = packet->pts;
+        const bool key = packet->flags & AV_PKT_FLAG_KEY;
+        if (key && !packets_.empty() && second_key_ == 0) second_key_ = int64_t(packets_.size());
         // Earlier packets' frames must all be shown before a key frame that we start from.
-        packets_.push_back({time, (packet->flags & AV_PKT_FLAG_KEY) && time > latest});
+        packets_.push_back(
+            {time, key && time > latest, (packet->flags & AV_PKT_FLAG_DISCARD) != 0});
         latest = std::max(latest, time);
-        if (time == AV_NOPTS_VALUE || packet->flags & AV_PKT_FLAG_DISCARD) timed_ = false;
+        if (time == AV_NOPTS_VALUE) timed_ = false;
     }
     if (packets_.empty()) demuxer.fail("no frame");
     order_.resize(packets_.size());
@@ -135,6 +140,8 @@ void Video::read_table() {
     const auto time_of = [&](size_t i) { return packets_[i].time; };
     std::ranges::stable_sort(order_, {}, time_of);
     if (std::ranges::adjacent_find(order_, {}, time_of) != order_.end()) timed_ = false;
+    if (second_key_ == 0) second_key_ = frame_count();
+    while (timed_ && hidden_ < frame_count() && packets_[order_[size_t(hidden_)]].hidden) ++hidden_;
 }
 
 int64_t Video::absolute(int64_t index) const {
@@ -146,8 +153,15 @@ int64_t Video::absolute(int64_t index) const {
     return from_start;
 }
 
-// The last frame that is to be shown at `time` or before.
-int64_t Video::frame_at(int64_t time) const {
+// A clip that was cut out of a longer one without encoding it anew begins with frames that are only
+// there to decode others. decord counts them, and yet starts from the first that is shown until it
+// looks for another key frame than the first.
+int64_t Video::place_of(int64_t index) const {
+    return index < second_key_ ? std::min(index + hidden_, frame_count() - 1) : index;
+}
+
+// The last place in the order of display whose frame is to be shown at `time` or before.
+int64_t Video::place_at(int64_t time) const {
     const auto after =
         std::ranges::upper_bound(order_, time, {}, [&](size_t i) { return packets_[i].time; });
     return after - order_.begin() - 1;
@@ -155,11 +169,11 @@ int64_t Video::frame_at(int64_t time) const {
 
 // Which packets must be decoded: for each frame those from its key frame on, or all when frames are
 // counted.
-std::vector<bool> Video::packets_for(const std::vector<int64_t>& targets) const {
+std::vector<bool> Video::packets_for(const std::vector<Target>& targets) const {
     std::vector<bool> needed(packets_.size(), !timed_);
     if (!timed_) return needed;
-    for (const int64_t target : targets) {
-        const size_t last = order_[size_t(target)];
+    for (const Target& target : targets) {
+        const size_t last = order_[size_t(target.place)];
         for (size_t i = last; !needed[i]; --i) {
             needed[i] = true;
             if (i == 0 || (packets_[i].key && packets_[i].time <= packets_[last].time)) break;
@@ -169,13 +183,14 @@ std::vector<bool> Video::packets_for(const std::vector<int64_t>& targets) const 
 }
 
 void Video::decode(std::span<const int64_t> indices, int threads, const OnFrame& on_frame) const {
-    std::vector<int64_t> targets;
-    for (const int64_t index : indices) targets.push_back(absolute(index));
+    std::vector<Target> targets;
+    for (const int64_t index : indices)
+        targets.push_back({place_of(absolute(index)), absolute(index)});
     std::ranges::sort(targets);
     targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
     const std::vector<bool> needed = packets_for(targets);
     std::vector<bool> shown(packets_.size());
-    for (const int64_t target : targets) shown[order_[size_t(target)]] = true;
+    for (const Target& target : targets) shown[order_[size_t(target.place)]] = true;
 
     Demuxer demuxer(bytes_, limits_, where_);
     Decoder decoder(demuxer, limits_, threads);
@@ -185,12 +200,13 @@ void Video::decode(std::span<const int64_t> indices, int threads, const OnFrame&
     size_t next = 0;       // in targets
     int64_t counted = -1;  // frames so far
     const auto deliver = [&](const AVFrame& frame) {
-        on_frame(targets[next++], oriented(converter.convert(frame), orientation_of(rotation_)));
+        on_frame(targets[next++].index,
+                 oriented(converter.convert(frame), orientation_of(rotation_)));
     };
     const auto take_frames = [&] {
         while (const AVFrame* frame = decoder.receive()) {
-            const int64_t at = timed_ ? frame_at(frame->best_effort_timestamp) : ++counted;
-            while (next < targets.size() && targets[next] <= at) deliver(*frame);
+            const int64_t at = timed_ ? place_at(frame->best_effort_timestamp) : ++counted;
+            while (next < targets.size() && targets[next].place <= at) deliver(*frame);
             av_frame_unref(last.get());
             demuxer.check(av_frame_ref(last.get(), frame));
         }
@@ -199,7 +215,7 @@ void Video::decode(std::span<const int64_t> indices, int threads, const OnFrame&
     const auto drain = [&](size_t end) {
         decoder.send(nullptr, false);
         take_frames();
-        while (next < targets.size() && order_[size_t(targets[next])] < end) {
+        while (next < targets.size() && order_[size_t(targets[next].place)] < end) {
             if (!last->buf[0]) demuxer.fail("no frame");
             deliver(*last);
         }

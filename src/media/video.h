@@ -35,10 +35,10 @@ class Video {
     int rotation() const { return rotation_; }  // degrees clockwise: 0, 90, 180 or 270
 
     using OnFrame = std::function<void(int64_t index, Image frame)>;
-    // Calls on_frame once for every different index, ascending; negative ones count from the end. A
-    // frame that the clip lacks though its table names it is replaced by a neighbour. `threads`
-    // decode; the result does not depend on them. Throws Error for an index outside of the clip and
-    // for data that cannot be decoded.
+    // Calls on_frame once for every different index, in the order of display; negative ones count
+    // from the end. A frame that the clip lacks though its table names it is replaced by a
+    // neighbour. `threads` decode; the result does not depend on them. Throws Error for an index
+    // outside of the clip and for data that cannot be decoded.
     void decode(std::span<const int64_t> indices, int threads, const OnFrame& on_frame) const;
 
     // The frames of `indices`, in that order, each index as in decode.
@@ -51,10 +51,16 @@ class Video {
     struct Packet {
         int64_t time;  // of display, in the stream's units
         bool key;      // decoding can start here
+        bool hidden;   // decoded for others, not shown
+    };
+    struct Target {
+        int64_t place, index;  // in order_, and for the caller
+        auto operator<=>(const Target&) const = default;
     };
     void read_table();
-    std::vector<bool> packets_for(const std::vector<int64_t>& targets) const;
-    int64_t frame_at(int64_t time) const;
+    int64_t place_of(int64_t index) const;
+    int64_t place_at(int64_t time) const;
+    std::vector<bool> packets_for(const std::vector<Target>& targets) const;
 
     std::span<const uint8_t> bytes_;
     VideoLimits limits_;
@@ -64,6 +70,8 @@ class Video {
     double fps_ = 0;
     std::vector<Packet> packets_;  // in the order of decoding
     std::vector<size_t> order_;    // the packet of each frame, in the order of display
+    int64_t hidden_ = 0;           // frames at the beginning of that order that are not shown
+    int64_t second_key_ = 0;       // packets before the second key frame
     bool timed_ = true;            // times tell the frames apart; else they are counted
 };
 

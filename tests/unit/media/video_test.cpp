@@ -117,5 +117,20 @@ TEST(Video, FramesAloneAreFramesTogether) {
     }
 }
 
+// Cut out of clip_24fps.mp4 without encoding it anew: 17 frames are there to be decoded only, then
+// come 26. decord counts all, yet reads from the first that is shown until the second key
+// frame, 24.
+TEST(Video, TrimmedClipsCountAsInDecord) {
+    const auto whole_bytes = read_bytes(golden_folder + "clip_24fps.mp4");
+    const auto bytes = read_bytes(INTERNVL_SOURCE_DIR "/tests/unit/media/trimmed.mp4");
+    const Video whole(whole_bytes, {}, "whole"), trimmed(bytes, {}, "trimmed");
+    ASSERT_EQ(trimmed.frame_count(), 43);
+    const std::vector<int64_t> indices = {0, 1, 22, 23, 24, 30, 42};
+    const std::vector<int64_t> stand_for = {17, 18, 39, 40, 24, 30, 42};
+    const auto found = trimmed.frames(indices), expected = whole.frames(stand_for);
+    for (size_t i = 0; i < indices.size(); ++i)
+        EXPECT_EQ(found[i].rgb, expected[i].rgb) << indices[i];
+}
+
 }  // namespace
 }  // namespace internvl
