@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -124,9 +126,13 @@ VideoOptions VideoFlags::resolved(const PictureFlags& picture) const {
     o.num_segments = num_segments;
     if (bound.empty()) return o;
     double start = 0, end = 0;
-    char rest = 0;
-    if (std::sscanf(bound.c_str(), "%lf,%lf%c", &start, &end, &rest) != 2)
-        throw UsageError("--bound is malformed", "START,END in seconds, such as 2.5,7", bound);
+    const char* const last = bound.data() + bound.size();
+    const auto first = std::from_chars(bound.data(), last, start);
+    const char* const comma = std::find(first.ptr, last, ',');
+    const auto second = std::from_chars(std::min(comma + 1, last), last, end);
+    if (first.ec != std::errc() || first.ptr != comma || second.ec != std::errc() ||
+        second.ptr != last || !std::isfinite(start) || !std::isfinite(end))
+        throw UsageError("--bound is no span of time", "START,END in seconds", bound);
     o.bound = {start, end};
     return o;
 }

@@ -15,7 +15,7 @@ namespace internvl::cli {
 const std::vector<Verb> verbs = {
     {"chat", "Talk about pictures and text", declare_chat},
     {"batch", "Answer a file of requests together; goes on where it was stopped", declare_batch},
-    {"tiles", "What the model would see of a picture: grid, tiles, tokens", declare_tiles},
+    {"tiles", "What the model would see of a picture or clip: grid, tiles, tokens", declare_tiles},
     {"tokenize", "Text to token ids and back", declare_tokenize},
     {"inspect", "What a model folder holds, and what is wrong with it", declare_inspect},
     {"trace", "Write every stage of one forward pass to a safetensors file", declare_trace},

@@ -1,13 +1,17 @@
+#include <cmath>
 #include <filesystem>
+#include <map>
 #include <memory>
 
 #include "api/data.h"
+#include "base/cpu.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/parallel.h"
 #include "cli/common.h"
 #include "io/mapped_file.h"
+#include "media/clip.h"
 #include "media/decode.h"
 #include "media/tile.h"
 #include "media/write_png.h"
@@ -19,40 +23,102 @@ namespace {
 struct TilesFlags {
     std::vector<std::string> files;
     PictureFlags picture;
+    VideoFlags video;
     std::string out;
     bool json = false;
 };
 
-Image decode_file(const std::string& path, bool exif_rotate) {
-    const MappedFile file = MappedFile::open(path);
-    const std::span bytes(reinterpret_cast<const uint8_t*>(file.bytes().data()),
-                          file.bytes().size());
-    Image image = decode_image(bytes, {}, path);
-    return exif_rotate ? oriented(std::move(image), exif_orientation(bytes)) : image;
+// A file as the model would see it: a picture, or the frames of a clip, each a picture of its own.
+struct Seen {
+    int width = 0, height = 0;       // of the picture or of a frame
+    std::vector<Tiles> pictures;     // all of one shape
+    std::vector<int64_t> frames;     // their indices in the clip; empty for a picture
+    nlohmann::ordered_json decoded;  // digests of what was cut into tiles
+    nlohmann::ordered_json clip;     // what it was taken from; empty for a picture
+
+    int tiles() const { return int(pictures.size()) * pictures.front().count; }
+};
+
+std::string digest_of(const Image& image) {
+    return sha256_hex(image.rgb.data(), image.rgb.size());
+}
+
+Seen see_picture(std::span<const uint8_t> bytes, const TilesFlags& flags, const std::string& file) {
+    const ImageOptions options = flags.picture.resolved();
+    Image image = decode_image(bytes, {}, file);
+    if (options.exif_rotate) image = oriented(std::move(image), exif_orientation(bytes));
+    return {image.width,
+            image.height,
+            {cut_tiles(image, tile_options(options))},
+            {},
+            {{"sha256_image", digest_of(image)}},
+            nlohmann::ordered_json::object()};
+}
+
+Seen see_clip(std::span<const uint8_t> bytes, const TilesFlags& flags, const std::string& file) {
+    const VideoOptions options = flags.video.resolved(flags.picture);
+    const Video video(bytes, {}, file);
+    ThreadPool pool(usable_cores());
+    std::map<int64_t, std::string> digests;
+    Clip clip = cut_clip(
+        video, frame_options(options), tile_options(options.image), &pool,
+        [&](int64_t index, const Image& frame) { digests[index] = digest_of(frame); });
+    nlohmann::ordered_json frames = nlohmann::ordered_json::array();
+    for (const int64_t index : clip.indices) frames.push_back(digests.at(index));
+    return {video.width(),
+            video.height(),
+            std::move(clip.frames),
+            clip.indices,
+            {{"sha256_frames", std::move(frames)}},
+            {{"frames", clip.indices}, {"fps", video.fps()}, {"frame_count", video.frame_count()}}};
+}
+
+Seen see(const std::string& file, const TilesFlags& flags) {
+    const MappedFile mapped = MappedFile::open(file);
+    const std::span bytes(reinterpret_cast<const uint8_t*>(mapped.bytes().data()),
+                          mapped.bytes().size());
+    return is_video(bytes) ? see_clip(bytes, flags, file) : see_picture(bytes, flags, file);
 }
 
 template <class T>
-std::string hash_pixels(const Tiles& tiles) {
+std::string hash_pixels(const Seen& seen) {
     Sha256 sha;
-    std::vector<T> tile(size_t(3) * size_t(tiles.side) * size_t(tiles.side));
-    for (int i = 0; i < tiles.count; ++i) {
-        normalise(tiles, i, 1, tile.data());
-        sha.update(tile.data(), tile.size() * sizeof(T));
+    for (const Tiles& tiles : seen.pictures) {
+        std::vector<T> tile(size_t(3) * size_t(tiles.side) * size_t(tiles.side));
+        for (int i = 0; i < tiles.count; ++i) {
+            normalise(tiles, i, 1, tile.data());
+            sha.update(tile.data(), tile.size() * sizeof(T));
+        }
     }
     return sha.hex();
 }
 
-nlohmann::ordered_json to_json(const std::string& file, const Image& image, const Tiles& tiles) {
-    return {{"file", file},
-            {"width", image.width},
-            {"height", image.height},
-            {"grid", {tiles.grid.columns, tiles.grid.rows}},
-            {"tiles", tiles.count},
-            {"tokens", tokens_per_tile * tiles.count},
-            {"sha256_image", sha256_hex(image.rgb.data(), image.rgb.size())},
-            {"sha256_rgb", sha256_hex(tiles.rgb.data(), tiles.rgb.size())},
-            {"sha256_f32", hash_pixels<float>(tiles)},
-            {"sha256_bf16", hash_pixels<uint16_t>(tiles)}};
+nlohmann::ordered_json to_json(const std::string& file, const Seen& seen) {
+    const Grid grid = seen.pictures.front().grid;
+    Sha256 rgb;
+    for (const Tiles& tiles : seen.pictures) rgb.update(tiles.rgb.data(), tiles.rgb.size());
+    nlohmann::ordered_json json = {
+        {"file", file},          {"width", seen.width},
+        {"height", seen.height}, {"grid", {grid.columns, grid.rows}},
+        {"tiles", seen.tiles()}, {"tokens", tokens_per_tile * seen.tiles()}};
+    json.update(seen.decoded);
+    json.update({{"sha256_rgb", rgb.hex()},
+                 {"sha256_f32", hash_pixels<float>(seen)},
+                 {"sha256_bf16", hash_pixels<uint16_t>(seen)}});
+    json.update(seen.clip);
+    return json;
+}
+
+std::string to_text(const std::string& file, const Seen& seen) {
+    const Grid grid = seen.pictures.front().grid;
+    const std::string frames =
+        seen.frames.empty()
+            ? ""
+            : fmt::format("{} of {} frames ({}), each ", seen.frames.size(),
+                          seen.clip.at("frame_count").dump(), fmt::join(seen.frames, " "));
+    return fmt::format("{}: {}{} x {}, grid {} x {}, {} tiles, {} tokens", file, frames, seen.width,
+                       seen.height, grid.columns, grid.rows, seen.tiles(),
+                       tokens_per_tile * seen.tiles());
 }
 
 Image tile_image(const Tiles& tiles, int index) {
@@ -61,48 +127,53 @@ Image tile_image(const Tiles& tiles, int index) {
     return {tiles.side, tiles.side, {from, from + long(bytes)}};
 }
 
-// All tiles on white, in the order of the grid, the thumbnail below.
-Image contact_sheet(const Tiles& tiles) {
+// All tiles on white. Those of a picture in the order of its grid, the thumbnail below; a clip's
+// frames one a row, or, when they are single tiles, in a square.
+Image contact_sheet(const Seen& seen) {
     constexpr int gap = 8;
-    const int columns = tiles.grid.columns, step = tiles.side + gap;
-    const int rows = (tiles.count + columns - 1) / columns;
+    const Tiles& first = seen.pictures.front();
+    const int columns = seen.frames.empty() ? first.grid.columns
+                        : first.count > 1   ? first.count
+                                            : int(std::ceil(std::sqrt(seen.tiles())));
+    const int step = first.side + gap, rows = (seen.tiles() + columns - 1) / columns;
     Image sheet{columns * step + gap, rows * step + gap, {}};
     sheet.rgb.assign(size_t(3) * size_t(sheet.width) * size_t(sheet.height), 255);
-    for (int i = 0; i < tiles.count; ++i) {
-        const Image tile = tile_image(tiles, i);
-        for (int y = 0; y < tiles.side; ++y) {
+    for (int i = 0; i < seen.tiles(); ++i) {
+        const Image tile = tile_image(seen.pictures[size_t(i / first.count)], i % first.count);
+        for (int y = 0; y < first.side; ++y) {
             const int row = i / columns * step + gap + y, column = i % columns * step + gap;
-            std::copy_n(tile.rgb.begin() + long(3) * y * tiles.side, 3 * tiles.side,
+            std::copy_n(tile.rgb.begin() + long(3) * y * first.side, 3 * first.side,
                         sheet.rgb.begin() + 3 * (long(row) * sheet.width + column));
         }
     }
     return sheet;
 }
 
-void write_tiles(const std::string& folder, const std::string& file, const Tiles& tiles) {
+void write_tiles(const std::string& folder, const std::string& file, const Seen& seen) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) throw Error("cannot make folder", "", error.message(), folder);
     const std::string stem = folder + "/" + std::filesystem::path(file).stem().string();
-    for (int i = 0; i < tiles.count; ++i)
-        write_png(tile_image(tiles, i), fmt::format("{}_{:02}.png", stem, i));
-    write_png(contact_sheet(tiles), stem + "_sheet.png");
+    for (size_t k = 0; k < seen.pictures.size(); ++k) {
+        const std::string frame =
+            seen.frames.empty() ? "" : fmt::format("_frame{:06}", seen.frames[k]);
+        for (int i = 0; i < seen.pictures[k].count; ++i)
+            write_png(tile_image(seen.pictures[k], i),
+                      fmt::format("{}{}_{:02}.png", stem, frame, i));
+    }
+    write_png(contact_sheet(seen), stem + "_sheet.png");
 }
 
 int tiles(const TilesFlags& flags) {
-    const ImageOptions options = flags.picture.resolved();
-    choose_grid(1, 1, tile_options(options));  // refuses impossible options before any file is read
+    // Impossible options are refused before any file is read.
+    choose_grid(1, 1, tile_options(flags.picture.resolved()));
+    choose_grid(1, 1, tile_options(flags.video.resolved(flags.picture).image));
     bool failed = false;
     for (const std::string& file : flags.files) {
         try {
-            const Image image = decode_file(file, options.exif_rotate);
-            const Tiles cut = cut_tiles(image, tile_options(options));
-            if (!flags.out.empty()) write_tiles(flags.out, file, cut);
-            print_line(flags.json
-                           ? to_json(file, image, cut).dump()
-                           : fmt::format("{}: {} x {}, grid {} x {}, {} tiles, {} tokens", file,
-                                         image.width, image.height, cut.grid.columns, cut.grid.rows,
-                                         cut.count, tokens_per_tile * cut.count));
+            const Seen seen = see(file, flags);
+            if (!flags.out.empty()) write_tiles(flags.out, file, seen);
+            print_line(flags.json ? to_json(file, seen).dump() : to_text(file, seen));
         } catch (const Error& e) {
             failed = true;
             if (flags.json)
@@ -118,11 +189,12 @@ int tiles(const TilesFlags& flags) {
 
 Run declare_tiles(CLI::App& app) {
     auto flags = std::make_shared<TilesFlags>();
-    app.add_option("files", flags->files, "Pictures")->type_name("FILE")->required();
+    app.add_option("files", flags->files, "Pictures and clips")->type_name("FILE")->required();
     app.add_flag("--json", flags->json, "One JSON object per file");
     app.add_option("--out", flags->out, "Write the tiles and a contact sheet as PNG")
         ->type_name("DIR");
     flags->picture.declare(app);
+    flags->video.declare(app);
     return [flags] { return tiles(*flags); };
 }
 

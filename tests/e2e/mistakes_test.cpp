@@ -110,6 +110,18 @@ TEST(Mistakes, Pictures) {
               read_json(golden("media/expected.json"))["images"]["gray.png"]["at"]["12"]["tiles"]);
 }
 
+TEST(Mistakes, Clips) {
+    const std::string clip = golden("media/clip_24fps.mp4");
+    const TemporaryFolder folder;
+    const std::string cut = folder.write("cut.mp4", read_text(clip).substr(0, 9000));
+    expect_failure(run_program({"tiles", cut}, memory_limit), 1, "cut.mp4");
+    expect_failure(run_program({"tiles", clip, "--bound", "100,101"}), 1, "no such frame");
+    expect_failure(run_program({"tiles", clip, "--num-segments", "0"}), 2, "--num-segments");
+    for (const char* bound : {"1", "1,", ",2", "a,b", "1,2,3", "1,inf"})
+        expect_failure(run_program({"tiles", clip, "--bound", bound}), 2, "--bound");
+    expect_failure(run_program({"chat", "demo", "-i", clip, "-p", "x"}), 1, "MP4 video");
+}
+
 TEST(Mistakes, Usage) {
     const std::string picture = golden("media/gray.png");
     expect_failure(run_program({"tiles", picture, "--max-num", "0"}), 2, "max");

@@ -188,6 +188,58 @@ TEST(Tiles, WritesPictures) {
     EXPECT_EQ(tile["width"], 448);
 }
 
+TEST(Tiles, GoldenClips) {
+    const auto expected = read_json(golden("media/expected.json"));
+    for (const auto& [file, wanted] : expected["clips"].items())
+        for (const auto& at : wanted["segments"]) {
+            std::vector<std::string> args = {"tiles", "--json", golden("media/" + file),
+                                             "--num-segments", at["num_segments"].dump()};
+            if (!at["bound"].is_null())
+                args.push_back("--bound=" + at["bound"][0].dump() + "," + at["bound"][1].dump());
+            const Outcome o = run_program(args);
+            ASSERT_EQ(o.status, 0) << o.err;
+            const auto got = json_lines(o.out)[0];
+            EXPECT_EQ(got["frames"], at["indices"]) << file;
+            EXPECT_EQ(got["fps"], wanted["average_fps"]) << file;
+            EXPECT_EQ(got["frame_count"], wanted["frames"]) << file;
+            EXPECT_EQ(got["grid"], nlohmann::json({1, 1})) << file;
+            EXPECT_EQ(got["tiles"], at["tiles"]) << file;
+            EXPECT_EQ(got["tokens"], 256 * at["tiles"].get<int>()) << file;
+            EXPECT_EQ(got["sha256_rgb"], at["sha256_u8"]) << file;
+            EXPECT_EQ(got["sha256_f32"], at["sha256_f32"]) << file;
+            EXPECT_EQ(got["sha256_bf16"], at["sha256_bf16"]) << file;
+            for (size_t i = 0; i < got["frames"].size(); ++i)
+                EXPECT_EQ(got["sha256_frames"][i].get<std::string>().substr(0, 16),
+                          wanted["sha256_rgb_per_frame"][got["frames"][i].get<size_t>()]);
+        }
+}
+
+TEST(Tiles, WritesFramesOfClips) {
+    const TemporaryFolder folder;
+    const std::string clip = golden("media/clip_2997fps.mp4");
+    const Outcome o = run_program({"tiles", clip, "--num-segments", "5", "--out", folder.path()});
+    EXPECT_EQ(o.status, 0) << o.err;
+    EXPECT_NE(o.out.find("5 of 90 frames (8 26 44 61 79), each 192 x 256"), o.out.npos) << o.out;
+    EXPECT_TRUE(fs::exists(folder / "clip_2997fps_frame000061_00.png"));
+    const auto sheet =
+        json_lines(run_program({"tiles", "--json", folder / "clip_2997fps_sheet.png"}).out)[0];
+    EXPECT_EQ(sheet["width"], 3 * 456 + 8);
+    EXPECT_EQ(sheet["height"], 2 * 456 + 8);
+    // Frames are pictures with tiles of their own, once that is asked for.
+    const auto tiled = json_lines(
+        run_program({"tiles", "--json", clip, "--num-segments", "2", "--max-num", "6"}).out)[0];
+    EXPECT_EQ(tiled["grid"], nlohmann::json({2, 3}));
+    EXPECT_EQ(tiled["tiles"], 14);
+}
+
+TEST(Tiles, WhatMovesAndIsAPictureStaysOne) {
+    const auto got = json_lines(run_program({"tiles", "--json", golden("media/animated.gif")}).out);
+    EXPECT_FALSE(got[0].contains("frames"));
+    EXPECT_EQ(
+        got[0]["tiles"],
+        read_json(golden("media/expected.json"))["images"]["animated.gif"]["at"]["12"]["tiles"]);
+}
+
 TEST(Tokenize, BothWays) {
     EXPECT_EQ(run_program({"tokenize", tiny(), "--text", "## Title"}).out.substr(0, 4), "2 2 ");
     std::string input;
