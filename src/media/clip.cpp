@@ -9,7 +9,7 @@ Clip cut_clip(const Video& video, const FrameOptions& frames, const TileOptions&
     for (int64_t& index : clip.indices) index = video.absolute(index);
     clip.frames.resize(clip.indices.size());
     // Cut as they come: the pictures of many large frames would not fit in memory together.
-    video.decode(clip.indices, pool ? pool->threads() : 1, [&](int64_t index, const Image& frame) {
+    video.decode(clip.indices, pool, [&](int64_t index, const Image& frame) {
         if (on_frame) on_frame(index, frame);
         const Tiles cut = cut_tiles(frame, tiles, pool);
         for (size_t i = 0; i < clip.indices.size(); ++i)

@@ -136,9 +136,9 @@ int64_t Demuxer::seek(void* self, int64_t offset, int whence) {
 void Demuxer::open(const char* container) {
     constexpr int buffer_bytes = 1 << 16;
     auto* buffer = static_cast<unsigned char*>(av_malloc(buffer_bytes));
-    io_.reset(avio_alloc_context(buffer, buffer_bytes, 0, this, read, nullptr, seek));
+    io_ = owned(avio_alloc_context(buffer, buffer_bytes, 0, this, read, nullptr, seek));
     AVFormatContext* format = avformat_alloc_context();
-    if (!io_ || !format) throw std::bad_alloc();
+    if (!format) throw std::bad_alloc();
     format->pb = io_.get();
     format->flags |= AVFMT_FLAG_CUSTOM_IO;
     format->io_open = refuse_to_open;

@@ -6,6 +6,7 @@ extern "C" {
 #include <libswscale/swscale.h>
 }
 #include <memory>
+#include <new>
 #include <string>
 
 namespace internvl {
@@ -24,6 +25,13 @@ struct FFmpegDeleter {
 };
 template <class T>
 using FFmpegPtr = std::unique_ptr<T, FFmpegDeleter>;
+
+// What an allocation gave, or std::bad_alloc.
+template <class T>
+FFmpegPtr<T> owned(T* object) {
+    if (!object) throw std::bad_alloc();
+    return FFmpegPtr<T>(object);
+}
 
 inline std::string ffmpeg_message(int code) {
     char text[AV_ERROR_MAX_STRING_SIZE] = {};

@@ -5,7 +5,6 @@ extern "C" {
 }
 
 #include <cstring>
-#include <stdexcept>
 
 #include "base/error.h"
 
@@ -18,8 +17,7 @@ void check(int code) {
 
 }  // namespace
 
-RgbConverter::RgbConverter(int width, int height) : rgb_(av_frame_alloc()) {
-    if (!rgb_) throw std::bad_alloc();
+RgbConverter::RgbConverter(int width, int height) : rgb_(owned(av_frame_alloc())) {
     rgb_->width = width;
     rgb_->height = height;
     rgb_->format = AV_PIX_FMT_RGB24;
@@ -29,8 +27,7 @@ RgbConverter::RgbConverter(int width, int height) : rgb_(av_frame_alloc()) {
 void RgbConverter::prepare(const AVFrame& frame) {
     if (frame.width != from_width_ || frame.height != from_height_ ||
         frame.format != from_format_) {
-        scaler_.reset(sws_alloc_context());
-        if (!scaler_) throw std::bad_alloc();
+        scaler_ = owned(sws_alloc_context());
         const auto set = [&](const char* name, int64_t value) {
             check(av_opt_set_int(scaler_.get(), name, value, 0));
         };

@@ -8,11 +8,14 @@ extern "C" {
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <mutex>
 #include <numeric>
 
 #include "base/error.h"
 #include "media/decode.h"
 #include "media/demuxer.h"
+#include "media/frame_decoder.h"
 #include "media/rgb_converter.h"
 
 namespace internvl {
@@ -45,59 +48,6 @@ int orientation_of(int rotation) {
     return rotation == 90 ? 6 : rotation == 180 ? 3 : rotation == 270 ? 8 : 1;
 }
 
-template <class T>
-FFmpegPtr<T> owned(T* object) {
-    if (!object) throw std::bad_alloc();
-    return FFmpegPtr<T>(object);
-}
-
-// Packets in, frames out.
-class Decoder {
-  public:
-    Decoder(const Demuxer& demuxer, const VideoLimits& limits, int threads)
-        : demuxer_(demuxer),
-          budget_(limits.max_decoded),
-          frame_(owned(av_frame_alloc())),
-          codec_(owned(avcodec_alloc_context3(&demuxer.codec()))) {
-        const AVCodecParameters* parameters = demuxer.stream().codecpar;
-        demuxer.check(avcodec_parameters_to_context(codec_.get(), parameters));
-        codec_->pkt_timebase = demuxer.stream().time_base;
-        codec_->thread_count = threads;
-        codec_->max_pixels = limits.max_pixels;
-        demuxer.check(avcodec_open2(codec_.get(), &demuxer.codec(), nullptr));
-        pixels_ = int64_t(parameters->width) * parameters->height;
-        const bool reorders =
-            parameters->codec_id == AV_CODEC_ID_H264 || parameters->codec_id == AV_CODEC_ID_HEVC;
-        // A field of its own packet must not be dropped from its frame.
-        may_skip_ = reorders && parameters->field_order == AV_FIELD_PROGRESSIVE;
-    }
-
-    // `shown`: this packet's own frame is wanted. Frames that are neither shown nor referred to are
-    // left out. null: no more packets come.
-    void send(const AVPacket* packet, bool shown) {
-        if ((budget_ -= pixels_) < 0) demuxer_.fail("far more frames to decode than are allowed");
-        codec_->skip_frame = shown || !may_skip_ ? AVDISCARD_DEFAULT : AVDISCARD_NONREF;
-        demuxer_.check(avcodec_send_packet(codec_.get(), packet));
-    }
-
-    // The next frame; null when more packets are needed.
-    const AVFrame* receive() {
-        const int code = avcodec_receive_frame(codec_.get(), frame_.get());
-        if (code == AVERROR(EAGAIN) || code == AVERROR_EOF) return nullptr;
-        demuxer_.check(code);
-        return frame_.get();
-    }
-
-    void restart() { avcodec_flush_buffers(codec_.get()); }
-
-  private:
-    const Demuxer& demuxer_;
-    int64_t budget_, pixels_ = 0;
-    bool may_skip_ = false;
-    FFmpegPtr<AVFrame> frame_;
-    FFmpegPtr<AVCodecContext> codec_;
-};
-
 }  // namespace
 
 bool is_video(std::span<const uint8_t> bytes) {
@@ -129,8 +79,8 @@ void Video::read_table() {
         const bool key = packet->flags & AV_PKT_FLAG_KEY;
         if (key && !packets_.empty() && second_key_ == 0) second_key_ = int64_t(packets_.size());
         // Earlier packets' frames must all be shown before a key frame that we start from.
-        packets_.push_back(
-            {time, key && time > latest, (packet->flags & AV_PKT_FLAG_DISCARD) != 0});
+        if (key && time > latest) starts_.push_back(packets_.size());
+        packets_.push_back({time, (packet->flags & AV_PKT_FLAG_DISCARD) != 0});
         latest = std::max(latest, time);
         if (time == AV_NOPTS_VALUE) timed_ = false;
     }
@@ -141,7 +91,7 @@ void Video::read_table() {
     std::ranges::stable_sort(order_, {}, time_of);
     if (std::ranges::adjacent_find(order_, {}, time_of) != order_.end()) timed_ = false;
     if (second_key_ == 0) second_key_ = frame_count();
-    while (timed_ && hidden_ < frame_count() && packets_[order_[size_t(hidden_)]].hidden) ++hidden_;
+    while (hidden_ < frame_count() && packets_[order_[size_t(hidden_)]].hidden) ++hidden_;
 }
 
 int64_t Video::absolute(int64_t index) const {
@@ -157,85 +107,87 @@ int64_t Video::absolute(int64_t index) const {
 // there to decode others. decord counts them, and yet starts from the first that is shown until it
 // looks for another key frame than the first.
 int64_t Video::place_of(int64_t index) const {
-    return index < second_key_ ? std::min(index + hidden_, frame_count() - 1) : index;
+    if (index >= second_key_) return std::max(index, std::min(hidden_, frame_count() - 1));
+    return std::min(index + hidden_, frame_count() - 1);
 }
 
-// The last place in the order of display whose frame is to be shown at `time` or before.
-int64_t Video::place_at(int64_t time) const {
-    const auto after =
-        std::ranges::upper_bound(order_, time, {}, [&](size_t i) { return packets_[i].time; });
-    return after - order_.begin() - 1;
+// The last key frame that is decoded and shown before this packet's frame, or is it.
+size_t Video::start_for(size_t packet) const {
+    auto start = std::ranges::upper_bound(starts_, packet);
+    while (start != starts_.begin())
+        if (packets_[*--start].time <= packets_[packet].time) return *start;
+    return 0;
 }
 
-// Which packets must be decoded: for each frame those from its key frame on, or all when frames are
-// counted.
-std::vector<bool> Video::packets_for(const std::vector<Target>& targets) const {
-    std::vector<bool> needed(packets_.size(), !timed_);
-    if (!timed_) return needed;
-    for (const Target& target : targets) {
-        const size_t last = order_[size_t(target.place)];
-        for (size_t i = last; !needed[i]; --i) {
-            needed[i] = true;
-            if (i == 0 || (packets_[i].key && packets_[i].time <= packets_[last].time)) break;
-        }
+std::vector<Run> Video::runs_for(std::span<const int64_t> indices) const {
+    std::vector<std::pair<int64_t, int64_t>> targets;  // place and index
+    for (const int64_t index : indices) {
+        const int64_t from_start = absolute(index);
+        targets.emplace_back(timed_ ? place_of(from_start) : from_start, from_start);
     }
-    return needed;
-}
-
-void Video::decode(std::span<const int64_t> indices, int threads, const OnFrame& on_frame) const {
-    std::vector<Target> targets;
-    for (const int64_t index : indices)
-        targets.push_back({place_of(absolute(index)), absolute(index)});
     std::ranges::sort(targets);
     targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
-    const std::vector<bool> needed = packets_for(targets);
-    std::vector<bool> shown(packets_.size());
-    for (const Target& target : targets) shown[order_[size_t(target.place)]] = true;
-
-    Demuxer demuxer(bytes_, limits_, where_);
-    Decoder decoder(demuxer, limits_, threads);
-    RgbConverter converter(width_, height_);
-    const auto packet = owned(av_packet_alloc());
-    const auto last = owned(av_frame_alloc());
-    size_t next = 0;       // in targets
-    int64_t counted = -1;  // frames so far
-    const auto deliver = [&](const AVFrame& frame) {
-        on_frame(targets[next++].index,
-                 oriented(converter.convert(frame), orientation_of(rotation_)));
-    };
-    const auto take_frames = [&] {
-        while (const AVFrame* frame = decoder.receive()) {
-            const int64_t at = timed_ ? place_at(frame->best_effort_timestamp) : ++counted;
-            while (next < targets.size() && targets[next].place <= at) deliver(*frame);
-            av_frame_unref(last.get());
-            demuxer.check(av_frame_ref(last.get(), frame));
-        }
-    };
-    // Ends a run of needed packets. Frames that should have come and did not get the last one.
-    const auto drain = [&](size_t end) {
-        decoder.send(nullptr, false);
-        take_frames();
-        while (next < targets.size() && order_[size_t(targets[next].place)] < end) {
-            if (!last->buf[0]) demuxer.fail("no frame");
-            deliver(*last);
-        }
-        decoder.restart();
-    };
-    for (size_t i = 0; i < needed.size() && next < targets.size(); ++i) {
-        if (!demuxer.next(*packet)) break;
-        if (needed[i]) {
-            decoder.send(packet.get(), shown[i]);
-            take_frames();
-        } else if (i > 0 && needed[i - 1]) {
-            drain(i);
-        }
+    if (!timed_) {
+        Run run{0, packets_.size(), false, {}};
+        for (const auto& [place, index] : targets)
+            run.frames.push_back({size_t(place), place, index});
+        return {run};
     }
-    if (next < targets.size()) drain(packets_.size());
+    std::vector<Run> runs;
+    for (const auto& [place, index] : targets) {
+        const size_t packet = order_[size_t(place)], start = start_for(packet);
+        if (runs.empty() || start >= runs.back().end) runs.push_back({start, packet + 1, true, {}});
+        runs.back().end = std::max(runs.back().end, packet + 1);
+        runs.back().frames.push_back({packet, packets_[packet].time, index});
+    }
+    return runs;
 }
 
-std::vector<Image> Video::frames(std::span<const int64_t> indices, int threads) const {
+void Video::decode_runs(std::span<const Run> runs, const OnFrame& on_frame) const {
+    Demuxer demuxer(bytes_, limits_, where_);
+    RgbConverter converter(width_, height_);
+    FrameDecoder decoder(demuxer, limits_, [&](int64_t index, const AVFrame& frame) {
+        on_frame(index, oriented(converter.convert(frame), orientation_of(rotation_)));
+    });
+    for (const Run& run : runs) decoder.decode(run);
+}
+
+void Video::decode(std::span<const int64_t> indices, ThreadPool* pool,
+                   const OnFrame& on_frame) const {
+    const std::vector<Run> runs = runs_for(indices);
+    int64_t packets = 0;
+    for (const Run& run : runs) packets += int64_t(run.end - run.begin);
+    if (packets > limits_.max_decoded / (int64_t(width_) * height_))
+        throw Error("too much of the video would have to be decoded",
+                    fmt::format("at most {} pixels", limits_.max_decoded),
+                    fmt::format("{} frames of {}x{}", packets, width_, height_), where_);
+    // A thread takes neighbouring runs, so that each reads the file but once.
+    const size_t parts = std::min(size_t(pool ? pool->threads() : 1), runs.size());
+    std::vector<std::exception_ptr> errors(parts);
+    std::mutex one_at_a_time;
+    const auto work = [&](int64_t part, int64_t, int) {
+        const size_t begin = size_t(part) * runs.size() / parts;
+        const size_t end = size_t(part + 1) * runs.size() / parts;
+        try {
+            decode_runs(std::span(runs).subspan(begin, end - begin), [&](int64_t i, Image frame) {
+                const std::lock_guard lock(one_at_a_time);
+                on_frame(i, std::move(frame));
+            });
+        } catch (...) {
+            errors[size_t(part)] = std::current_exception();
+        }
+    };
+    if (pool)
+        pool->parallel_for(int64_t(parts), 1, work);
+    else
+        work(0, 1, 0);
+    for (const std::exception_ptr& error : errors)
+        if (error) std::rethrow_exception(error);  // the first in the clip's order
+}
+
+std::vector<Image> Video::frames(std::span<const int64_t> indices, ThreadPool* pool) const {
     std::vector<Image> images(indices.size());
-    decode(indices, threads, [&](int64_t index, Image frame) {
+    decode(indices, pool, [&](int64_t index, Image frame) {
         for (size_t i = 0; i < indices.size(); ++i)
             if (absolute(indices[i]) == index) images[i] = frame;
     });

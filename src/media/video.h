@@ -5,9 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "base/parallel.h"
 #include "media/image.h"
 
 namespace internvl {
+
+struct Run;  // media/frame_decoder.h
 
 // What an untrusted clip may ask for.
 struct VideoLimits {
@@ -35,14 +38,14 @@ class Video {
     int rotation() const { return rotation_; }  // degrees clockwise: 0, 90, 180 or 270
 
     using OnFrame = std::function<void(int64_t index, Image frame)>;
-    // Calls on_frame once for every different index, in the order of display; negative ones count
-    // from the end. A frame that the clip lacks though its table names it is replaced by a
-    // neighbour. `threads` decode; the result does not depend on them. Throws Error for an index
-    // outside of the clip and for data that cannot be decoded.
-    void decode(std::span<const int64_t> indices, int threads, const OnFrame& on_frame) const;
+    // Calls on_frame once for every different index, one call at a time, in any order and from any
+    // thread of the pool; negative indices count from the end. A frame that the clip lacks though
+    // its table names it is replaced by a neighbour. Throws Error for an index outside of the clip
+    // and for data that cannot be decoded.
+    void decode(std::span<const int64_t> indices, ThreadPool* pool, const OnFrame& on_frame) const;
 
     // The frames of `indices`, in that order, each index as in decode.
-    std::vector<Image> frames(std::span<const int64_t> indices, int threads = 1) const;
+    std::vector<Image> frames(std::span<const int64_t> indices, ThreadPool* pool = nullptr) const;
 
     // The index counted from the start of the clip. Throws Error outside of it.
     int64_t absolute(int64_t index) const;
@@ -50,17 +53,13 @@ class Video {
   private:
     struct Packet {
         int64_t time;  // of display, in the stream's units
-        bool key;      // decoding can start here
         bool hidden;   // decoded for others, not shown
-    };
-    struct Target {
-        int64_t place, index;  // in order_, and for the caller
-        auto operator<=>(const Target&) const = default;
     };
     void read_table();
     int64_t place_of(int64_t index) const;
-    int64_t place_at(int64_t time) const;
-    std::vector<bool> packets_for(const std::vector<Target>& targets) const;
+    size_t start_for(size_t packet) const;
+    std::vector<Run> runs_for(std::span<const int64_t> indices) const;
+    void decode_runs(std::span<const Run> runs, const OnFrame& on_frame) const;
 
     std::span<const uint8_t> bytes_;
     VideoLimits limits_;
@@ -69,6 +68,7 @@ class Video {
     int rotation_ = 0;
     double fps_ = 0;
     std::vector<Packet> packets_;  // in the order of decoding
+    std::vector<size_t> starts_;   // packets of key frames with which decoding can start
     std::vector<size_t> order_;    // the packet of each frame, in the order of display
     int64_t hidden_ = 0;           // frames at the beginning of that order that are not shown
     int64_t second_key_ = 0;       // packets before the second key frame
