@@ -8,6 +8,7 @@ fixtures=$root/tests/golden/checkpoints/tiny-1b
 
 declare -A seeds=(
     [fuzz_image]=$root/tests/golden/media
+    [fuzz_video]=$root/tests/golden/media
     [fuzz_config]=$fixtures
     [fuzz_tokenizer]=$fixtures
     [fuzz_tokenizer_json]=$root/tests/golden/checkpoints/tiny-76b

@@ -93,7 +93,7 @@ Demuxer::Demuxer(std::span<const uint8_t> bytes, const VideoLimits& limits,
     quieten_once();
     const char* container = container_of(bytes);
     if (!container)
-        throw Error("this is no video that can be read", readable, "something else", where);
+        throw Error("this is no video that can be read", readable, "another kind of file", where);
     open(container);
     find_streams(limits);
 }

@@ -95,8 +95,7 @@ TEST(VideoDamage, BeyondTheLimits) {
     EXPECT_NE(error_with({.max_decoded = 320 * 240 * 10}).find("decode"), std::string::npos);
 }
 
-// Nothing but the bytes is ever read: playlists and the like are no clips, and a movie whose data
-// lies in another file has none.
+// Nothing but the bytes is ever read: playlists and the like are no clips.
 TEST(VideoDamage, OpensNoOtherFile) {
     for (const std::string text :
          {"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "ffconcat version 1.0\nfile /etc/passwd\n",
