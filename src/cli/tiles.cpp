@@ -57,12 +57,12 @@ Seen see_picture(std::span<const uint8_t> bytes, const TilesFlags& flags, const 
 
 Seen see_clip(std::span<const uint8_t> bytes, const TilesFlags& flags, const std::string& file) {
     const VideoOptions options = flags.video.resolved(flags.picture);
-    const Video video(bytes, {}, file);
+    const VideoFile video(bytes, {}, file);
     ThreadPool pool(usable_cores());
     std::map<int64_t, std::string> digests;
-    Clip clip = cut_clip(
-        video, frame_options(options), tile_options(options.image), &pool,
-        [&](int64_t index, const Image& frame) { digests[index] = digest_of(frame); });
+    Clip clip =
+        cut_clip(video, frame_options(options), tile_options(options.image), &pool,
+                 [&](int64_t index, const Image& frame) { digests[index] = digest_of(frame); });
     nlohmann::ordered_json frames = nlohmann::ordered_json::array();
     for (const int64_t index : clip.indices) frames.push_back(digests.at(index));
     return {video.width(),

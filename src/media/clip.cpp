@@ -2,7 +2,7 @@
 
 namespace internvl {
 
-Clip cut_clip(const Video& video, const FrameOptions& frames, const TileOptions& tiles,
+Clip cut_clip(const VideoFile& video, const FrameOptions& frames, const TileOptions& tiles,
               ThreadPool* pool, const std::function<void(int64_t index, const Image&)>& on_frame) {
     Clip clip;
     clip.indices = frame_indices(frames, video.fps(), video.frame_count());

@@ -16,8 +16,8 @@ struct Clip {
 constexpr int clip_max_num = 1;
 
 // The model card's load_video up to the normalisation. `on_frame`, if any, sees every different
-// frame once. Throws Error as Video::decode, frame_indices and cut_tiles do.
-Clip cut_clip(const Video& video, const FrameOptions& frames, const TileOptions& tiles,
+// frame once. Throws Error as VideoFile::decode, frame_indices and cut_tiles do.
+Clip cut_clip(const VideoFile& video, const FrameOptions& frames, const TileOptions& tiles,
               ThreadPool* pool = nullptr,
               const std::function<void(int64_t index, const Image&)>& on_frame = {});
 

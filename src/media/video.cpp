@@ -54,12 +54,13 @@ bool is_video(std::span<const uint8_t> bytes) {
     return container_of(bytes) != nullptr;
 }
 
-Video::Video(std::span<const uint8_t> bytes, const VideoLimits& limits, const std::string& where)
+VideoFile::VideoFile(std::span<const uint8_t> bytes, const VideoLimits& limits,
+                     const std::string& where)
     : bytes_(bytes), limits_(limits), where_(where) {
     read_table();
 }
 
-void Video::read_table() {
+void VideoFile::read_table() {
     Demuxer demuxer(bytes_, limits_, where_);
     const AVStream& stream = demuxer.stream();
     width_ = stream.codecpar->width;
@@ -94,7 +95,7 @@ void Video::read_table() {
     while (hidden_ < frame_count() && packets_[order_[size_t(hidden_)]].hidden) ++hidden_;
 }
 
-int64_t Video::absolute(int64_t index) const {
+int64_t VideoFile::absolute(int64_t index) const {
     const int64_t from_start = index < 0 ? index + frame_count() : index;
     if (from_start < 0 || from_start >= frame_count())
         throw Error("there is no such frame in the clip",
@@ -106,20 +107,20 @@ int64_t Video::absolute(int64_t index) const {
 // A clip that was cut out of a longer one without encoding it anew begins with frames that are only
 // there to decode others. decord counts them, and yet starts from the first that is shown until it
 // looks for another key frame than the first.
-int64_t Video::place_of(int64_t index) const {
+int64_t VideoFile::place_of(int64_t index) const {
     if (index >= second_key_) return std::max(index, std::min(hidden_, frame_count() - 1));
     return std::min(index + hidden_, frame_count() - 1);
 }
 
 // The last key frame that is decoded and shown before this packet's frame, or is it.
-size_t Video::start_for(size_t packet) const {
+size_t VideoFile::start_for(size_t packet) const {
     auto start = std::ranges::upper_bound(starts_, packet);
     while (start != starts_.begin())
         if (packets_[*--start].time <= packets_[packet].time) return *start;
     return 0;
 }
 
-std::vector<Run> Video::runs_for(std::span<const int64_t> indices) const {
+std::vector<Run> VideoFile::runs_for(std::span<const int64_t> indices) const {
     std::vector<std::pair<int64_t, int64_t>> targets;  // place and index
     for (const int64_t index : indices) {
         const int64_t from_start = absolute(index);
@@ -143,7 +144,7 @@ std::vector<Run> Video::runs_for(std::span<const int64_t> indices) const {
     return runs;
 }
 
-void Video::decode_runs(std::span<const Run> runs, const OnFrame& on_frame) const {
+void VideoFile::decode_runs(std::span<const Run> runs, const OnFrame& on_frame) const {
     Demuxer demuxer(bytes_, limits_, where_);
     RgbConverter converter(width_, height_);
     FrameDecoder decoder(demuxer, limits_, [&](int64_t index, const AVFrame& frame) {
@@ -152,8 +153,8 @@ void Video::decode_runs(std::span<const Run> runs, const OnFrame& on_frame) cons
     for (const Run& run : runs) decoder.decode(run);
 }
 
-void Video::decode(std::span<const int64_t> indices, ThreadPool* pool,
-                   const OnFrame& on_frame) const {
+void VideoFile::decode(std::span<const int64_t> indices, ThreadPool* pool,
+                       const OnFrame& on_frame) const {
     const std::vector<Run> runs = runs_for(indices);
     int64_t packets = 0;
     for (const Run& run : runs) packets += int64_t(run.end - run.begin);
@@ -185,7 +186,7 @@ void Video::decode(std::span<const int64_t> indices, ThreadPool* pool,
         if (error) std::rethrow_exception(error);  // the first in the clip's order
 }
 
-std::vector<Image> Video::frames(std::span<const int64_t> indices, ThreadPool* pool) const {
+std::vector<Image> VideoFile::frames(std::span<const int64_t> indices, ThreadPool* pool) const {
     std::vector<Image> images(indices.size());
     decode(indices, pool, [&](int64_t index, Image frame) {
         for (size_t i = 0; i < indices.size(); ++i)

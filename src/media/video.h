@@ -19,17 +19,18 @@ struct VideoLimits {
     int64_t max_decoded = int64_t(1) << 40;  // pixels that one call of decode may decode
 };
 
-// Whether the bytes begin like a clip of a kind that Video reads. Animated pictures are no clips.
+// Whether the bytes begin like a clip of a kind that VideoFile reads. Animated pictures are no
+// clips.
 bool is_video(std::span<const uint8_t> bytes);
 
 // The picture stream of a clip: MP4, MOV, Matroska, WebM, AVI, FLV, MPEG-TS, MPEG-PS, ASF or Ogg,
 // told apart by content. Frames have the numbers, rates and pixels that decord gives them: frame k
 // is the k-th in order of display, RGB, turned as the file asks.
-class Video {
+class VideoFile {
   public:
     // Reads the clip's table of frames; the bytes must outlive the object. `where` names the source
     // in errors. Throws Error for what is no clip, is broken, or beyond the limits.
-    Video(std::span<const uint8_t> bytes, const VideoLimits& limits, const std::string& where);
+    VideoFile(std::span<const uint8_t> bytes, const VideoLimits& limits, const std::string& where);
 
     int64_t frame_count() const { return int64_t(order_.size()); }
     double fps() const { return fps_; }  // on average; NaN when the file does not say

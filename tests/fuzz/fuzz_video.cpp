@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         .max_pixels = 1 << 18, .max_frames = 1 << 10, .max_decoded = int64_t(1) << 24};
     if (!is_video(bytes)) return 0;
     try {
-        const Video video(bytes, limits, "fuzz");
+        const VideoFile video(bytes, limits, "fuzz");
         const int64_t count = video.frame_count();
         if (count < 1 || count > limits.max_frames) std::abort();
         const size_t frame_bytes = size_t(video.width()) * size_t(video.height()) * 3;

@@ -15,7 +15,7 @@ const VideoLimits small = {
 std::string outcome(std::span<const uint8_t> bytes, ThreadPool* pool = nullptr) {
     std::string text;
     try {
-        const Video video(bytes, small, "damaged");
+        const VideoFile video(bytes, small, "damaged");
         std::map<int64_t, std::string> seen;
         const std::vector<int64_t> indices = {0, video.frame_count() / 2, -1};
         video.decode(indices, pool, [&](int64_t index, const Image& frame) {
@@ -85,7 +85,7 @@ TEST(VideoDamage, ChangedTables) {
 TEST(VideoDamage, BeyondTheLimits) {
     const auto clip = read_bytes(golden_folder + "clip_24fps.mp4");
     const auto error_with = [&](VideoLimits limits) {
-        return error_of([&] { Video(clip, limits, "clip").frames(std::vector<int64_t>{59}); });
+        return error_of([&] { VideoFile(clip, limits, "clip").frames(std::vector<int64_t>{59}); });
     };
     EXPECT_EQ(error_with({.max_pixels = 320 * 240}), "");
     EXPECT_NE(error_with({.max_pixels = 320 * 240 - 1}).find("too large"), std::string::npos);
@@ -102,7 +102,7 @@ TEST(VideoDamage, OpensNoOtherFile) {
           "<?xml version=\"1.0\"?><MPD></MPD>", "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n"}) {
         const std::vector<uint8_t> bytes(text.begin(), text.end());
         EXPECT_FALSE(is_video(bytes)) << text;
-        EXPECT_NE(error_of([&] { Video(bytes, {}, "list"); }), "");
+        EXPECT_NE(error_of([&] { VideoFile(bytes, {}, "list"); }), "");
     }
 }
 

@@ -40,7 +40,7 @@ void expect_listed(const nlohmann::json& clips, const std::string& heading, F&& 
     EXPECT_EQ(differing, listed) << "docs/video_parity.md is stale";
 }
 
-std::vector<int64_t> all_frames(const Video& video) {
+std::vector<int64_t> all_frames(const VideoFile& video) {
     std::vector<int64_t> indices(size_t(video.frame_count()));
     std::iota(indices.begin(), indices.end(), int64_t(0));
     return indices;
@@ -50,7 +50,7 @@ std::vector<int64_t> all_frames(const Video& video) {
 std::string difference_to_decord(const std::string& name, const nlohmann::json& decord) {
     const auto bytes = read_bytes(shared_folder + name);
     try {
-        const Video video(bytes, {}, name);
+        const VideoFile video(bytes, {}, name);
         Sha256 all;
         int64_t next = 0;
         video.decode(all_frames(video), nullptr, [&](int64_t index, const Image& frame) {
@@ -88,7 +88,7 @@ int undoing(int rotation) {
 std::string difference_to_pyav(const std::string& name, const nlohmann::json& expected) {
     const auto bytes = read_bytes(shared_folder + name);
     try {
-        const Video video(bytes, {}, name);
+        const VideoFile video(bytes, {}, name);
         const auto& decoded = expected.value("decoded", nlohmann::json::object());
         Image first;
         int64_t frames = 0;
@@ -125,16 +125,16 @@ TEST(VideoParity, DecordsOwnTests) {
     };
     const auto pancake = open("flipping_a_pancake.mkv"), unordered = open("unordered.mov"),
                corrupted = open("corrupted.mp4");
-    EXPECT_EQ(Video(pancake, {}, "").frame_count(), 310);
-    EXPECT_EQ(Video(unordered, {}, "").frame_count(), 4);
+    EXPECT_EQ(VideoFile(pancake, {}, "").frame_count(), 310);
+    EXPECT_EQ(VideoFile(unordered, {}, "").frame_count(), 4);
     std::vector<int64_t> indices;
     for (int64_t i = 0; i < 40; ++i) indices.push_back(i);
-    EXPECT_NE(error_of([&] { Video(corrupted, {}, "").frames(indices); }), "");
+    EXPECT_NE(error_of([&] { VideoFile(corrupted, {}, "").frames(indices); }), "");
     for (const auto& [name, width, height] :
          {std::tuple("video_0.mov", 568, 320), std::tuple("video_180.mov", 568, 320),
           std::tuple("video_90.mov", 320, 568), std::tuple("video_270.mov", 320, 568)}) {
         const auto bytes = open(name);
-        const Video video(bytes, {}, name);
+        const VideoFile video(bytes, {}, name);
         EXPECT_EQ(video.frame_count(), 3);
         EXPECT_EQ(video.width(), width);
         const Image frame = video.frames(std::vector<int64_t>{2})[0];
@@ -150,7 +150,7 @@ TEST(VideoParity, RedPanda) {
         GTEST_SKIP() << "no model card clip at " << folder;
     const auto expected = read_json(folder + "expected_red_panda.json");
     const auto bytes = read_bytes(folder + "red-panda.mp4");
-    const Video video(bytes, {}, "red-panda.mp4");
+    const VideoFile video(bytes, {}, "red-panda.mp4");
     EXPECT_EQ(video.frame_count(), expected.at("n_frames"));
     EXPECT_EQ(video.fps(), expected.at("fps").get<double>());
     for (const auto& [segments, indices] : expected.at("card_indices").items()) {

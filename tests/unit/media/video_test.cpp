@@ -9,7 +9,7 @@
 namespace internvl {
 namespace {
 
-std::vector<int64_t> all_frames(const Video& video) {
+std::vector<int64_t> all_frames(const VideoFile& video) {
     std::vector<int64_t> indices;
     for (int64_t i = 0; i < video.frame_count(); ++i) indices.push_back(i);
     return indices;
@@ -43,7 +43,7 @@ TEST(Video, GoldenFrames) {
         SCOPED_TRACE(name);
         const auto bytes = read_bytes(golden_folder + name);
         ASSERT_TRUE(is_video(bytes));
-        const Video video(bytes, {}, name);
+        const VideoFile video(bytes, {}, name);
         EXPECT_EQ(video.frame_count(), expected.at("frames"));
         EXPECT_EQ(video.fps(), std::stod(expected.at("average_fps_hex").get<std::string>()));
         EXPECT_EQ(nlohmann::json({video.width(), video.height()}), expected.at("size"));
@@ -66,7 +66,7 @@ TEST(Video, GoldenSegments) {
     const auto clips = golden_clips();
     for (const auto& [name, expected] : clips.items()) {
         const auto bytes = read_bytes(golden_folder + name);
-        const Video video(bytes, {}, name);
+        const VideoFile video(bytes, {}, name);
         for (const auto& segment : expected.at("segments")) {
             SCOPED_TRACE(name + " " + segment.dump());
             const FrameOptions options = frame_options(segment);
@@ -87,7 +87,7 @@ TEST(Video, GoldenSegments) {
 
 TEST(Video, IndicesThatRepeatCountBackOrLieOutside) {
     const auto bytes = read_bytes(golden_folder + "clip_24fps.mp4");
-    const Video video(bytes, {}, "clip");
+    const VideoFile video(bytes, {}, "clip");
     const auto frames = video.frames(std::vector<int64_t>{59, 7, -1, 7, -60, 0});
     ASSERT_EQ(frames.size(), 6u);
     EXPECT_EQ(frames[0].rgb, frames[2].rgb);
@@ -105,7 +105,7 @@ TEST(Video, IndicesThatRepeatCountBackOrLieOutside) {
 TEST(Video, FramesAloneAreFramesTogether) {
     ThreadPool pool(3);
     const auto bytes = read_bytes(golden_folder + "clip_2997fps.mp4");
-    const Video video(bytes, {}, "clip");
+    const VideoFile video(bytes, {}, "clip");
     const auto together = video.frames(all_frames(video));
     for (int64_t i = 0; i < video.frame_count(); i += 7) {
         const std::vector<int64_t> alone = {i}, some = {89, i, 50, 0};
@@ -120,7 +120,7 @@ TEST(Video, FramesAloneAreFramesTogether) {
 TEST(Video, TrimmedClipsCountAsInDecord) {
     const auto whole_bytes = read_bytes(golden_folder + "clip_24fps.mp4");
     const auto bytes = read_bytes(INTERNVL_SOURCE_DIR "/tests/unit/media/trimmed.mp4");
-    const Video whole(whole_bytes, {}, "whole"), trimmed(bytes, {}, "trimmed");
+    const VideoFile whole(whole_bytes, {}, "whole"), trimmed(bytes, {}, "trimmed");
     ASSERT_EQ(trimmed.frame_count(), 43);
     const std::vector<int64_t> indices = {0, 1, 22, 23, 24, 30, 42};
     const std::vector<int64_t> stand_for = {17, 18, 39, 40, 24, 30, 42};
