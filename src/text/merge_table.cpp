@@ -6,22 +6,6 @@
 
 namespace internvl {
 
-static uint64_t spread(uint64_t pair) {
-    pair *= 0x9e3779b97f4a7c15u;
-    return pair ^ (pair >> 29);
-}
-
-static uint64_t pair_of(int left, int right) {
-    return uint64_t(uint32_t(left)) << 32 | uint32_t(right);
-}
-
-// Where `pair` is, or the empty slot where it would be.
-size_t MergeTable::slot_of(uint64_t pair) const {
-    size_t slot = spread(pair) & mask_;
-    while (slots_[slot].used() && slots_[slot].pair != pair) slot = (slot + 1) & mask_;
-    return slot;
-}
-
 void MergeTable::grow() {
     std::vector<Merge> old(2 * slots_.size());
     old.swap(slots_);
@@ -36,11 +20,6 @@ void MergeTable::add(int left, int right, uint32_t rank, int merged) {
     if (slot.used()) return;
     slot = {pair_of(left, right), rank, merged};
     ++used_;
-}
-
-const MergeTable::Merge* MergeTable::find(int left, int right) const {
-    const Merge& slot = slots_[slot_of(pair_of(left, right))];
-    return slot.used() ? &slot : nullptr;
 }
 
 // Words are short: the pair to merge is found by looking at all of them.

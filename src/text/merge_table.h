@@ -21,7 +21,10 @@ class MergeTable {
 
     void add(int left, int right, uint32_t rank, int merged);  // the first of a pair counts
 
-    const Merge* find(int left, int right) const;            // null: they are not joined
+    const Merge* find(int left, int right) const {  // null: they are not joined
+        const Merge& slot = slots_[slot_of(pair_of(left, right))];
+        return slot.used() ? &slot : nullptr;
+    }
     std::span<const Merge> slots() const { return slots_; }  // of the hash table
 
     // Joins neighbours in `symbols`: the lowest rank first, of equal ones the leftmost. Returns how
@@ -29,7 +32,16 @@ class MergeTable {
     size_t apply(std::span<int> symbols) const;
 
   private:
-    size_t slot_of(uint64_t pair) const;
+    static uint64_t pair_of(int left, int right) {
+        return uint64_t(uint32_t(left)) << 32 | uint32_t(right);
+    }
+    // Where `pair` is, or the empty slot where it would be.
+    size_t slot_of(uint64_t pair) const {
+        uint64_t slot = pair * 0x9e3779b97f4a7c15u;
+        slot = (slot ^ slot >> 29) & mask_;
+        while (slots_[slot].pair != pair && slots_[slot].used()) slot = (slot + 1) & mask_;
+        return slot;
+    }
     void grow();
     size_t apply_to_many(std::span<int> symbols) const;
 

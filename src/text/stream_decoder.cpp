@@ -9,6 +9,11 @@ namespace internvl {
 static constexpr std::string_view broken = "\xef\xbf\xbd";  // U+FFFD
 
 std::string StreamDecoder::push(int id) {
+    add(id);
+    return std::exchange(ready_, {});
+}
+
+void StreamDecoder::add(int id) {
     const TokenText token = tokenizer_->text_of(id, skip_special_);
     switch (token.kind) {
         case TokenText::Kind::none:
@@ -27,7 +32,6 @@ std::string StreamDecoder::push(int id) {
             add_between_runs(token.text);
             break;
     }
-    return std::exchange(ready_, {});
 }
 
 std::string StreamDecoder::finish() {

@@ -18,6 +18,7 @@ class StreamDecoder {
         : tokenizer_(&tokenizer), skip_special_(skip_special) {}
 
     std::string push(int id);
+    void add(int id);      // like push, but its text comes with what is given next
     std::string finish();  // what is left, broken sequences as U+FFFD; ready for another text
 
   private:

@@ -44,8 +44,9 @@ std::string_view strip_back(std::string_view text) {
 }  // namespace
 
 const AddedToken* Tokenizer::added(int id) const {
+    if (added_.empty() || id < added_.front().id || id > added_.back().id) return nullptr;
     const auto found = std::ranges::lower_bound(added_, id, {}, &AddedToken::id);
-    return found != added_.end() && found->id == id ? &*found : nullptr;
+    return found->id == id ? &*found : nullptr;
 }
 
 // Text between two added tokens. In plain text, a piece of the base vocabulary that is a control
@@ -85,14 +86,15 @@ std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
     std::vector<int> ids = first_ids_;
     size_t piece = 0;
     bool strip_next = false;
-    const auto flush = [&](size_t end, bool strip_end) {
-        std::string_view part = text.substr(piece, end - piece);
+    const auto flush = [&](size_t until, bool strip_end) {
+        std::string_view part = text.substr(piece, until - piece);
         if (strip_next) part = strip_front(part);
         if (strip_end) part = strip_back(part);
-        if (!part.empty()) encode_piece(part, all.is_plain(piece, end), ids);
+        if (!part.empty()) encode_piece(part, all.is_plain(piece, until), ids);
     };
-    for (size_t at = 0; at < text.size(); ++at) {
-        if (!added_by_text_.may_begin(text[at])) continue;
+    const size_t end = text.size();
+    for (size_t at = 0; at < end; ++at) {
+        while (at < end && !added_by_text_.may_begin(text[at])) ++at;
         const PrefixTree::Match match = added_by_text_.longest(text.substr(at));
         if (!match.length || all.is_plain(at, at + match.length)) continue;
         const AddedToken& token = added_[size_t(match.value)];
@@ -102,7 +104,7 @@ std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
         strip_next = token.rstrip;
         at = piece - 1;
     }
-    flush(text.size(), false);
+    flush(end, false);
     const size_t first = first_ids_.size();
     if (leading_blank_ && ids.size() > first + 1 && ids[first] == find(blank_mark)) {
         const AddedToken* next = added(ids[first + 1]);
@@ -143,9 +145,8 @@ std::string Tokenizer::first_text_of(int id) const {
 
 std::string Tokenizer::decode(std::span<const int> ids, bool skip_special) const {
     StreamDecoder decoder(*this, skip_special);
-    std::string text;
-    for (const int id : ids) text += decoder.push(id);
-    return text += decoder.finish();
+    for (const int id : ids) decoder.add(id);
+    return decoder.finish();
 }
 
 std::optional<int> Tokenizer::find(std::string_view token) const {

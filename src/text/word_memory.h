@@ -25,7 +25,7 @@ class WordMemory {
         Entry& entry = entries_[hash >> 51];
         if (entry.hash == hash && entry.bytes == word.size() &&
             std::memcmp(entry.word, word.data(), word.size()) == 0) {
-            ids.insert(ids.end(), entry.id, entry.id + entry.ids);
+            for (int i = 0; i < entry.ids; ++i) ids.push_back(entry.id[i]);  // mostly one
             return;
         }
         const size_t before = ids.size();
