@@ -24,12 +24,16 @@ static const std::array<int, 512> byte_of = [] {
     return of;
 }();
 
+// The alphabet's characters have one or two bytes in UTF-8.
 bool append_alphabet_bytes(std::string_view text, std::string& bytes) {
     for (size_t i = 0; i < text.size();) {
-        const CodePoint c = decode_at(text, i);
-        if (!c.valid || c.value >= byte_of.size() || byte_of[c.value] < 0) return false;
-        bytes += char(byte_of[c.value]);
-        i += size_t(c.bytes);
+        size_t c = uint8_t(text[i++]);
+        if (c >= 0x80) {
+            if (c < 0xc2 || c > 0xc7 || i == text.size()) return false;
+            c = (c & 31) << 6 | (uint8_t(text[i++]) & 63);
+        }
+        if (byte_of[c] < 0) return false;
+        bytes += char(byte_of[c]);
     }
     return true;
 }

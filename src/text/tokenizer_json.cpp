@@ -54,9 +54,10 @@ class Members {
 
   private:
     char peek() const {
-        if (at_ >= text_.size()) throw Error("not valid JSON", "more", "its end", where_);
+        if (at_ >= text_.size()) end();
         return text_[at_];
     }
+    [[noreturn]] void end() const { throw Error("not valid JSON", "more", "its end", where_); }
     void expect(char c) {
         if (peek() != c)
             throw Error("not valid JSON", std::string(1, c), std::string(1, peek()), where_);
@@ -68,22 +69,32 @@ class Members {
     }
     void skip_string() {
         expect('"');
-        while (peek() != '"') at_ += peek() == '\\' ? 2 : 1;
+        size_t at = at_;
+        while (at < text_.size() && text_[at] != '"') at += text_[at] == '\\' ? 2 : 1;
+        at_ = at;
+        peek();
         ++at_;
     }
+    // Up to the comma or bracket behind it.
     void skip_value() {
-        for (size_t depth = 0;; ++at_) {
-            const char c = peek();
-            if (c == '{' || c == '[') ++depth;
-            if (c == '"') {
-                skip_string();
-                --at_;
-            }
-            const bool closes = c == '}' || c == ']';
-            if (depth == 0 && (closes || c == ',')) return;
-            if (closes && --depth == 0) {
-                ++at_;
-                return;
+        size_t depth = 0;
+        for (;; ++at_) {
+            switch (peek()) {
+                case '"':
+                    skip_string();
+                    --at_;
+                    break;
+                case '{':
+                case '[':
+                    ++depth;
+                    break;
+                case '}':
+                case ']':
+                    if (depth == 0) return;
+                    --depth;
+                    break;
+                case ',':
+                    if (depth == 0) return;
             }
         }
     }
