@@ -61,8 +61,11 @@ void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>
             base.encode(text, made);
             const auto is_added = [&](int id) { return added(id) != nullptr; };
             for (const int id : made) {
-                std::vector<int> spelled{id};
-                if (is_added(id)) spelled = base.spell(base.piece(id));
+                if (!is_added(id)) {
+                    ids.push_back(id);
+                    continue;
+                }
+                std::vector<int> spelled = base.spell(base.piece(id));
                 if (std::ranges::any_of(spelled, is_added)) spelled = base.bytes(base.piece(id));
                 ids.insert(ids.end(), spelled.begin(), spelled.end());
             }
