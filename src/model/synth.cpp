@@ -9,9 +9,10 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
-#include "base/json.h"
 #include "base/parallel.h"
 #include "io/safetensors.h"
+#include "model/members.h"
+#include "model/synth_tokenizer.h"
 #include "model/tensors.h"
 
 namespace internvl {
@@ -20,120 +21,11 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-// A member of the family as its released folder describes it.
-struct Member {
-    const char* name;
-    Json config;
-    int base_tokens;                         // before the image tokens
-    std::vector<std::string> base_specials;  // the last of the base tokens
-};
-
-Json vision_300m() {
-    return {{"architectures", {"InternVisionModel"}},
-            {"model_type", "intern_vit_6b"},
-            {"hidden_size", 1024},
-            {"num_hidden_layers", 24},
-            {"num_attention_heads", 16},
-            {"intermediate_size", 4096},
-            {"image_size", 448},
-            {"patch_size", 14},
-            {"num_channels", 3},
-            {"qkv_bias", true},
-            {"qk_normalization", false},
-            {"norm_type", "layer_norm"},
-            {"layer_norm_eps", 1e-6},
-            {"hidden_act", "gelu"},
-            {"torch_dtype", "bfloat16"}};
-}
-
-Json wrap(const char* chat_template, Json vision, Json language) {
-    return {{"architectures", {"InternVLChatModel"}},
-            {"model_type", "internvl_chat"},
-            {"template", chat_template},
-            {"downsample_ratio", 0.5},
-            {"dynamic_image_size", true},
-            {"force_image_size", 448},
-            {"min_dynamic_patch", 1},
-            {"max_dynamic_patch", 12},
-            {"ps_version", "v2"},
-            {"select_layer", -1},
-            {"use_thumbnail", true},
-            {"use_backbone_lora", 0},
-            {"use_llm_lora", 0},
-            {"torch_dtype", "bfloat16"},
-            {"vision_config", std::move(vision)},
-            {"llm_config", std::move(language)}};
-}
-
-std::vector<Member> members() {
-    return {{"internvl2-1b",
-             wrap("Hermes-2", vision_300m(),
-                  {{"architectures", {"Qwen2ForCausalLM"}},
-                   {"model_type", "qwen2"},
-                   {"hidden_size", 896},
-                   {"num_hidden_layers", 24},
-                   {"num_attention_heads", 14},
-                   {"num_key_value_heads", 2},
-                   {"intermediate_size", 4864},
-                   {"vocab_size", 151655},
-                   {"max_position_embeddings", 32768},
-                   {"rms_norm_eps", 1e-6},
-                   {"rope_theta", 1e6},
-                   {"hidden_act", "silu"},
-                   {"bos_token_id", 151643},
-                   {"eos_token_id", 151645},
-                   {"use_sliding_window", false},
-                   {"torch_dtype", "bfloat16"}}),
-             151646,
-             {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}}};
-}
-
-const std::vector<std::string> image_tokens = {
-    "<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"};
-
 void write_text(const std::string& path, const std::string& text) {
     std::ofstream out(path, std::ios::binary);
     out << text;
     out.close();
     if (!out) throw Error("cannot write file", "", "", path);
-}
-
-// Byte b in GPT-2's alphabet, as JSON text.
-std::string byte_piece(int b) {
-    static const std::vector<int> alphabet = [] {
-        std::vector<int> of(256);
-        int next = 256;
-        for (int i = 0; i < 256; ++i) {
-            const bool itself = (i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174;
-            of[size_t(i)] = itself ? i : next++;
-        }
-        return of;
-    }();
-    const int c = alphabet[size_t(b)];
-    if (c < 128) return std::string(1, char(c));
-    return {char(0xc0 | c >> 6), char(0x80 | (c & 0x3f))};
-}
-
-// 256 bytes, pieces that no merge makes, then the tokens that count.
-void write_tokenizer(const std::string& folder, const Member& m) {
-    const int pieces = m.base_tokens - int(m.base_specials.size());
-    Json vocab = Json::object(), added = Json::object(), decoder = Json::object();
-    for (int id = 0; id < pieces; ++id)
-        vocab[id < 256 ? byte_piece(id) : fmt::format("unused_{}", id)] = id;
-    std::vector<std::string> names = m.base_specials;
-    names.insert(names.end(), image_tokens.begin(), image_tokens.end());
-    for (size_t i = 0; i < names.size(); ++i) {
-        const int id = pieces + int(i);
-        added[names[i]] = id;
-        decoder[std::to_string(id)] = {
-            {"content", names[i]}, {"special", true}, {"lstrip", false}, {"rstrip", false}};
-    }
-    write_text(folder + "/vocab.json", vocab.dump());
-    write_text(folder + "/merges.txt", "#version: 0.2\n");
-    write_text(folder + "/added_tokens.json", added.dump(2));
-    write_text(
-        folder + "/tokenizer_config.json",
-        Json{{"tokenizer_class", "Qwen2Tokenizer"}, {"added_tokens_decoder", decoder}}.dump(2));
 }
 
 // How a tensor's values are spread: rows of products so that their sums stay near 1, norms near 1,
@@ -148,7 +40,7 @@ Spread spread_of(const TensorSpec& spec) {
     if (spec.shape.size() == 1 && ends("weight")) return {1.0f, 0.02f};
     if (spec.shape.size() == 1) return {0.0f, 0.02f};
     if (ends("embedding")) return {0.0f, 0.02f};
-    if (ends("embed_tokens.weight")) return {0.0f, 0.5f};
+    if (ends("embed_tokens.weight") || ends("tok_embeddings.weight")) return {0.0f, 0.5f};
     int64_t in = 1;
     for (size_t d = 1; d < spec.shape.size(); ++d) in *= spec.shape[d];
     return {0.0f, 1.0f / std::sqrt(float(in))};
@@ -168,16 +60,38 @@ void fill_random(bf16_t* out, int64_t first, int64_t count, uint64_t key, Spread
     }
 }
 
-void write_weights(const std::string& folder, const ModelConfig& config, uint64_t seed) {
-    const std::vector<TensorSpec> specs = expected_tensors(config);
+// The tensors of one file of weights.
+struct Shard {
+    std::vector<size_t> tensors;  // places in the list of all
+    int64_t bytes = 0;
+};
+
+int64_t bytes_of(const TensorSpec& spec) {
+    int64_t n = size_of(DType::bf16);
+    for (const int64_t d : spec.shape) n *= d;
+    return n;
+}
+
+// In order, each file as full as `most` bytes allow: how the released folders were saved.
+std::vector<Shard> cut_shards(const std::vector<TensorSpec>& specs, int64_t most) {
+    std::vector<Shard> shards(1);
+    for (size_t i = 0; i < specs.size(); ++i) {
+        const int64_t bytes = bytes_of(specs[i]);
+        if (shards.back().bytes + bytes > most && shards.back().bytes > 0) shards.emplace_back();
+        shards.back().tensors.push_back(i);
+        shards.back().bytes += bytes;
+    }
+    return shards;
+}
+
+void write_shard(const std::string& path, const std::vector<TensorSpec>& specs, const Shard& shard,
+                 uint64_t seed, ThreadPool& pool, std::vector<bf16_t>& buffer) {
     std::vector<TensorPlan> plan;
-    for (const TensorSpec& s : specs) plan.push_back({s.name, DType::bf16, s.shape});
-    SafetensorsWriter writer(folder + "/model.safetensors", plan, {{"format", "pt"}});
-    ThreadPool pool(usable_cores());
-    std::vector<bf16_t> buffer(size_t(8) << 20);
-    for (size_t n = 0; n < specs.size(); ++n) {
-        int64_t count = 1;
-        for (const int64_t d : specs[n].shape) count *= d;
+    for (const size_t n : shard.tensors)
+        plan.push_back({specs[n].name, DType::bf16, specs[n].shape});
+    SafetensorsWriter writer(path, plan, {{"format", "pt"}});
+    for (const size_t n : shard.tensors) {
+        const int64_t count = bytes_of(specs[n]) / size_of(DType::bf16);
         const uint64_t key = (seed * 1000003 + n) * 0xd1342543de82ef95u;
         const Spread spread = spread_of(specs[n]);
         for (int64_t first = 0; first < count; first += int64_t(buffer.size())) {
@@ -191,24 +105,79 @@ void write_weights(const std::string& folder, const ModelConfig& config, uint64_
     writer.finish();
 }
 
+void write_weights(const SynthOptions& options, const std::vector<TensorSpec>& specs) {
+    const std::string& folder = options.out;
+    const std::vector<Shard> shards = cut_shards(specs, options.shard_bytes);
+    ThreadPool pool(usable_cores());
+    std::vector<bf16_t> buffer(size_t(8) << 20);
+    Json places = Json::object();
+    int64_t total = 0;
+    for (size_t i = 0; i < shards.size(); ++i) {
+        const std::string name =
+            shards.size() == 1
+                ? "model.safetensors"
+                : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+        write_shard(folder + "/" + name, specs, shards[i], options.seed, pool, buffer);
+        for (const size_t n : shards[i].tensors) places[specs[n].name] = name;
+        total += shards[i].bytes;
+    }
+    if (shards.size() > 1)
+        write_text(
+            folder + "/model.safetensors.index.json",
+            Json{{"metadata", {{"total_size", total}}}, {"weight_map", places}}.dump(2) + "\n");
+}
+
+// Before hours are spent on filling the disk.
+void check_room(const std::string& folder, const std::vector<TensorSpec>& specs) {
+    int64_t needed = 64 << 20;  // headers, tokenizer
+    for (const TensorSpec& spec : specs) needed += bytes_of(spec);
+    std::error_code error;
+    const std::filesystem::space_info room = std::filesystem::space(folder, error);
+    if (!error && room.available < uintmax_t(needed))
+        throw Error("the disk has no room for the weights",
+                    fmt::format("{:.2f} GB free", double(needed) / 1e9),
+                    fmt::format("{:.2f} GB", double(room.available) / 1e9), folder);
+}
+
+// The files beside configuration, tokenizer and weights; nothing here reads them (spec 0.2).
+void write_companions(const std::string& folder, const Member& member) {
+    Json generation = {{"_from_model_config", true}, {"transformers_version", "4.37.2"}};
+    if (member.config["llm_config"]["model_type"] == "internlm2")
+        generation["eos_token_id"] = {92542, 92543};
+    write_text(folder + "/generation_config.json", generation.dump(2) + "\n");
+    const Json preprocessor = {{"crop_size", 448},
+                               {"do_center_crop", true},
+                               {"do_normalize", true},
+                               {"do_resize", true},
+                               {"feature_extractor_type", "CLIPFeatureExtractor"},
+                               {"image_mean", {0.485, 0.456, 0.406}},
+                               {"image_std", {0.229, 0.224, 0.225}},
+                               {"resample", 3},
+                               {"size", 448}};
+    write_text(folder + "/preprocessor_config.json", preprocessor.dump(2) + "\n");
+}
+
 }  // namespace
 
 int64_t synthesise(const SynthOptions& options) {
-    std::string known;
-    for (Member& m : members()) {
-        known += (known.empty() ? "" : ", ") + std::string(m.name);
-        if (options.like != m.name) continue;
-        if (options.layers) m.config["llm_config"]["num_hidden_layers"] = *options.layers;
-        const ModelConfig config = parse_config(m.config.dump(), options.like);
-        std::error_code error;
-        std::filesystem::create_directories(options.out, error);
-        if (error) throw Error("cannot make folder", "", error.message(), options.out);
-        write_text(options.out + "/config.json", m.config.dump(2) + "\n");
-        write_tokenizer(options.out, m);
-        write_weights(options.out, config, options.seed);
-        return count_parameters(config).total;
-    }
-    throw Error("no member of the family of this name", known, options.like, "--like");
+    const Member* member = find_member(options.like);
+    if (!member)
+        throw Error("no member of the family of this name", member_names(), options.like, "--like");
+    Json json = member->config;
+    if (options.layers) json["llm_config"]["num_hidden_layers"] = *options.layers;
+    if (options.vision_layers) json["vision_config"]["num_hidden_layers"] = *options.vision_layers;
+    const ModelConfig config = parse_config(json.dump(), options.like);
+    std::error_code error;
+    std::filesystem::create_directories(options.out, error);
+    if (error) throw Error("cannot make folder", "", error.message(), options.out);
+    const std::vector<TensorSpec> specs = expected_tensors(config);
+    if (options.weights) check_room(options.out, specs);
+    write_text(options.out + "/config.json", json.dump(2) + "\n");
+    for (const auto& [name, text] : tokenizer_files(member->tokenizer))
+        write_text(options.out + "/" + name, text);
+    write_companions(options.out, *member);
+    if (options.weights) write_weights(options, specs);
+    return count_parameters(config).total;
 }
 
 }  // namespace internvl
