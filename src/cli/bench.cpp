@@ -12,6 +12,7 @@
 #include "cli/common.h"
 #include "io/mapped_file.h"
 #include "media/decode.h"
+#include "model/cost.h"
 #include "ops/cpu/peak.h"
 
 namespace internvl::cli {
@@ -37,38 +38,6 @@ Spread measure(int repeat, const std::function<double()>& run) {
     for (int i = 0; i < repeat; ++i) ms.push_back(run());
     std::sort(ms.begin(), ms.end());
     return {ms[ms.size() / 2], ms.front(), ms.back()};
-}
-
-// Multiply-adds count as two (spec 3.7).
-double vision_gflop(const ModelConfig& c, int64_t tiles) {
-    const VisionConfig& v = c.vision;
-    const double d = double(v.hidden), patches = double(v.patches()), n = patches + 1;
-    const double embed = 2 * patches * double(3 * v.patch * v.patch) * d;
-    const double layer = 2 * n * (4 * d * d + 2 * d * double(v.intermediate)) + 4 * n * n * d;
-    const double rows = patches / 4, to = double(c.text.hidden);
-    const double project = 2 * rows * (4 * d * to + to * to);
-    return double(tiles) * (embed + double(c.vision_layers) * layer + project) / 1e9;
-}
-
-int64_t layer_weights(const TextConfig& t) {
-    const int64_t q = t.heads * t.head_dim, kv = t.kv_heads * t.head_dim;
-    return t.hidden * (q + 2 * kv) + q * t.hidden + 3 * t.hidden * t.intermediate;
-}
-
-// Causal attention: half of the square; one row of logits.
-double prefill_gflop(const TextConfig& t, int64_t tokens) {
-    const double n = double(tokens), attention = 2 * n * (n + 1) * double(t.heads * t.head_dim);
-    return (double(t.layers) * (2 * n * double(layer_weights(t)) + attention) +
-            2 * double(t.hidden * t.vocab)) /
-           1e9;
-}
-
-// What one token must read: all weights but the embedding table, and the keys and values before it.
-double decode_gb(const TextConfig& t, int64_t context, int64_t weight_bytes, int64_t cache_bytes) {
-    const double weights =
-        double(t.layers * layer_weights(t) + t.hidden * t.vocab) * double(weight_bytes);
-    return (weights + 2.0 * double(t.layers * t.kv_heads * t.head_dim * context * cache_bytes)) /
-           1e9;
 }
 
 double most_resident_mb() {
@@ -209,7 +178,8 @@ class Bench {
         });
         const TextConfig& t = engine_.model().config.text;
         const int64_t weight = size_of(engine_.model().decoder.head.blocks[0].dtype);
-        const double gb = decode_gb(t, flags_.context + flags_.tokens / 2, weight, size_of(type_));
+        const double gb =
+            decode_gb(t, flags_.context + flags_.tokens / 2, 1, weight, size_of(type_));
         const double rate = gb / ms.median * 1e3;
         show({{"name", "decode"},
               {"context", flags_.context},
