@@ -3,8 +3,10 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/common.h"
+#include "engine/prompt.h"
 #include "io/hub.h"
 #include "model/lora.h"
+#include "model/memory.h"
 #include "model/tensors.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -20,9 +22,10 @@ constexpr int64_t usual_context = 8192;  // what the family was trained for (spe
 // What was found, and what was wrong: each check adds its line instead of ending the report.
 struct Report {
     Json json = {
-        {"family", nullptr},        {"parameters", nullptr},         {"dtype", nullptr},
-        {"template", nullptr},      {"special_ids", Json::object()}, {"context", nullptr},
-        {"memory", Json::object()}, {"files", Json::object()},       {"problems", Json::array()}};
+        {"family", nullptr},        {"layout", nullptr},       {"parameters", nullptr},
+        {"dtype", nullptr},         {"template", nullptr},     {"special_ids", Json::object()},
+        {"context", nullptr},       {"rope_scaling", nullptr}, {"adapters", 0},
+        {"memory", Json::object()}, {"files", Json::object()}, {"problems", Json::array()}};
 
     template <class F>
     void part(F f) {
@@ -38,15 +41,41 @@ const char* config_dtype(DType dtype) {
     return dtype == DType::bf16 ? "bf16" : dtype == DType::f16 ? "fp16" : "fp32";
 }
 
-// Bytes of weights by type, and of keys and values for a usual conversation.
+// Bytes of weights, of keys and values, and of a picture of most tiles, by type (cache and work as
+// this engine keeps them).
 Json memory_needs(const ModelConfig& c, int64_t parameters) {
-    const int64_t cached = 2 * c.text.layers * c.text.kv_heads * c.text.head_dim;
     const int64_t context = std::min(usual_context, c.text.max_positions);
-    return {
-        {"weights", {{"bf16", 2 * parameters}, {"fp16", 2 * parameters}, {"fp32", 4 * parameters}}},
-        {"kv_per_token", {{"bf16", 2 * cached}, {"fp32", 4 * cached}}},
-        {fmt::format("kv_{}_tokens", context),
-         {{"bf16", 2 * cached * context}, {"fp32", 4 * cached * context}}}};
+    const int64_t tiles = c.max_tiles + int64_t(c.use_thumbnail && c.max_tiles > 1);
+    const int64_t tokens = tiles * tokens_per_tile;
+    Json per_token, conversation, cache, work;
+    for (const char* type : {"bf16", "fp16", "fp32"}) {
+        const DType activations = choose_types(type, c.dtype, true).activations;
+        const int64_t bytes = cache_bytes(c.text, activations);
+        per_token[type] = bytes;
+        conversation[type] = context * bytes;
+        cache[type] = tokens * bytes;
+        work[type] = activation_bytes(c, activations, tokens, tiles);
+    }
+    return {{"weights",
+             {{"bf16", 2 * parameters},
+              {"fp16", 2 * parameters},
+              {"fp32", 4 * parameters},
+              {"int8_estimate", quantised_bytes(c, 8)},
+              {"int4_estimate", quantised_bytes(c, 4)}}},
+            {"kv_per_token", per_token},
+            {fmt::format("kv_{}_tokens", context), conversation},
+            {fmt::format("kv_picture_{}_tokens", tokens), cache},
+            {fmt::format("work_picture_{}_tiles", tiles), work}};
+}
+
+Json rope_scaling(const RopeScaling& rope) {
+    using Kind = RopeScaling::Kind;
+    if (rope.kind == Kind::dynamic_ntk) return {{"type", "dynamic"}, {"factor", rope.factor}};
+    if (rope.kind == Kind::longrope)
+        return {{"type", "longrope"},
+                {"short_up_to", rope.original_positions},
+                {"factors", rope.long_factors.size()}};
+    return nullptr;
 }
 
 void report_config(Report& report, const ModelFolder& folder, std::optional<ModelConfig>& config) {
@@ -54,6 +83,8 @@ void report_config(Report& report, const ModelFolder& folder, std::optional<Mode
     if (!text) throw Error("no model here", "a folder with config.json", "none", folder.where());
     config = parse_config(*text, folder.where() + "/config.json");
     report.json["family"] = config->text.architecture;
+    report.json["layout"] = config->layout == Layout::original ? "released" : "converted";
+    report.json["rope_scaling"] = rope_scaling(config->text.rope);
     report.json["dtype"] = config_dtype(config->dtype);
     report.json["template"] = config->template_name;
     report.json["context"] = config->text.max_positions;
@@ -80,16 +111,22 @@ void report_tokenizer(Report& report, const ModelFolder& folder,
 void report_weights(Report& report, const ModelFolder& folder,
                     const std::optional<ModelConfig>& config) {
     const std::vector<std::string> files = folder.list();
+    int64_t all_bytes = 0;
+    for (const std::string& file : files) all_bytes += int64_t(folder.map(file).bytes().size());
+    report.json["files"] = {{"all", files.size()}, {"all_bytes", all_bytes}};
     const bool any = std::ranges::any_of(files, [](const std::string& f) {
         return f.ends_with(".safetensors") || f.ends_with(".bin");
     });
     if (!any) return;  // a folder with configuration and tokenizer only is fine for looking at
     Checkpoint checkpoint(folder);
     unwrap_adapters(checkpoint);
-    report.json["files"] = {{"weights", checkpoint.files()},
-                            {"tensors", checkpoint.entries().size()},
-                            {"bytes", checkpoint.total_bytes()},
-                            {"hole_bytes", checkpoint.hole_bytes()}};
+    report.json["adapters"] = std::ranges::count_if(
+        checkpoint.entries(),
+        [](const TensorEntry& entry) { return entry.name.ends_with(".weight.lora_A"); });
+    report.json["files"].update({{"weights", checkpoint.files()},
+                                 {"tensors", checkpoint.entries().size()},
+                                 {"bytes", checkpoint.total_bytes()},
+                                 {"hole_bytes", checkpoint.hole_bytes()}});
     if (!config) return;
     ModelConfig named = *config;
     named.layout = layout_of(checkpoint, named.layout);
@@ -97,8 +134,9 @@ void report_weights(Report& report, const ModelFolder& folder,
 }
 
 std::string size_text(int64_t bytes) {
-    return bytes >= (1 << 30) ? fmt::format("{:.2f} GiB", double(bytes) / (1 << 30))
-                              : fmt::format("{:.1f} MiB", double(bytes) / (1 << 20));
+    if (bytes >= 1 << 30) return fmt::format("{:.2f} GiB", double(bytes) / (1 << 30));
+    if (bytes >= 1 << 20) return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20));
+    return fmt::format("{:.1f} KiB", double(bytes) / (1 << 10));
 }
 
 void print_report(const std::string& where, const Json& j) {
@@ -106,9 +144,13 @@ void print_report(const std::string& where, const Json& j) {
         print_line(fmt::format("{:<12}{}", name, text));
     };
     line("folder", where);
+    if (j["files"].contains("all"))
+        line("files", fmt::format("{}, {}", j["files"]["all"].get<int64_t>(),
+                                  size_text(j["files"]["all_bytes"].get<int64_t>())));
     if (!j["family"].is_null()) {
         line("family",
-             j["family"].get<std::string>() + ", template " + j["template"].get<std::string>());
+             fmt::format("{}, template {}, {} layout", j["family"].get<std::string>(),
+                         j["template"].get<std::string>(), j["layout"].get<std::string>()));
         const Json& p = j["parameters"];
         line("parameters",
              fmt::format("{} = vision {} + projector {} + language {}", p["total"].get<int64_t>(),
@@ -116,11 +158,13 @@ void print_report(const std::string& where, const Json& j) {
                          p["language"].get<int64_t>()));
         line("type", j["dtype"].get<std::string>());
         line("context", fmt::format("{} positions", j["context"].get<int64_t>()));
-        for (const auto& [name, types] : j["memory"].items())
+        if (!j["rope_scaling"].is_null()) line("rope", j["rope_scaling"].dump());
+        for (const auto& [name, types] : j["memory"].items()) {
+            std::string text;
             for (const auto& [type, bytes] : types.items())
-                if (type != "fp16")
-                    line("memory",
-                         fmt::format("{:<18}{:<6}{}", name, type, size_text(bytes.get<int64_t>())));
+                text += fmt::format("  {} {}", type, size_text(bytes.get<int64_t>()));
+            line("memory", fmt::format("{:<24}{}", name, text));
+        }
     }
     for (const auto& [token, id] : j["special_ids"].items())
         line("token", fmt::format("{:<18}{}", token, id.get<int>()));
@@ -130,6 +174,8 @@ void print_report(const std::string& where, const Json& j) {
                          j["files"]["tensors"].get<int64_t>(), j["files"]["weights"].size(),
                          size_text(j["files"]["bytes"].get<int64_t>()),
                          j["files"]["hole_bytes"].get<int64_t>()));
+    if (j["adapters"] > 0)
+        line("adapters", fmt::format("of {} weights, not merged", j["adapters"].get<int64_t>()));
     for (const auto& problem : j["problems"]) line("PROBLEM", problem.get<std::string>());
 }
 
