@@ -21,6 +21,7 @@ const std::vector<Verb> verbs = {
     {"trace", "Write every stage of one forward pass to a safetensors file", declare_trace},
     {"verify", "Compare every stage with what another implementation wrote", declare_verify},
     {"bench", "Measure every stage against this machine's own peaks", declare_bench},
+    {"plan", "What a model would need here: memory, tokens and expected time", declare_plan},
     {"synth", "Write a checkpoint with random weights at real sizes", declare_synth},
 };
 
