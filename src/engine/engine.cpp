@@ -12,6 +12,7 @@
 #include "engine/prompt.h"
 #include "engine/step_loop.h"
 #include "model/lora.h"
+#include "model/memory.h"
 #include "model/tensors.h"
 
 namespace internvl {
@@ -46,6 +47,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     config.layout = layout_of(*checkpoint_, config.layout);
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
+    memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;
     model_ = load_model(context_, *checkpoint_, config, types_);

@@ -73,6 +73,13 @@ void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>
         base_);
 }
 
+// What a question about places in a picture is written with (spec 10.15): marks, not control.
+static bool is_grounding_tag(std::string_view token) {
+    static constexpr std::string_view tags[] = {"<ref>",  "</ref>",  "<box>",
+                                                "</box>", "<quad>", "</quad>"};
+    return std::ranges::find(tags, token) != std::end(tags);
+}
+
 std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
     // Text that follows text is one piece for the pre-tokenizer, whoever wrote it.
     JoinedText all;
@@ -99,8 +106,9 @@ std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
     for (size_t at = 0; at < end; ++at) {
         while (at < end && !added_by_text_.may_begin(text[at])) ++at;
         const PrefixTree::Match match = added_by_text_.longest(text.substr(at));
-        if (!match.length || all.is_plain(at, at + match.length)) continue;
+        if (!match.length) continue;
         const AddedToken& token = added_[size_t(match.value)];
+        if (all.is_plain(at, at + match.length) && !is_grounding_tag(token.text)) continue;
         flush(at, token.lstrip);
         ids.push_back(token.id);
         piece = at + match.length;

@@ -15,7 +15,7 @@
 namespace internvl {
 
 // A stretch of a prompt: in `plain` text (what a user typed) control strings such as <|im_end|>
-// stay characters.
+// stay characters; the tags of grounding, <ref> and the like, are tokens there too (api.md 2.4).
 struct Segment {
     enum class Kind { control, plain } kind;
     std::string text;
