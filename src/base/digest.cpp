@@ -7,24 +7,27 @@
 
 namespace internvl {
 
-struct Sha256::State {
+struct Digest::State {
     EVP_MD_CTX* context = EVP_MD_CTX_new();
     ~State() { EVP_MD_CTX_free(context); }
 };
 
-Sha256::Sha256() : state_(std::make_unique<State>()) {
-    if (!state_->context || !EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr))
+Digest::Digest(Kind kind) : state_(std::make_unique<State>()) {
+    const EVP_MD* method = kind == Kind::sha1 ? EVP_sha1() : EVP_sha256();
+    if (!state_->context || !EVP_DigestInit_ex(state_->context, method, nullptr))
         throw std::bad_alloc();
 }
 
-Sha256::~Sha256() = default;
+Digest::Digest(Digest&&) noexcept = default;
+Digest& Digest::operator=(Digest&&) noexcept = default;
+Digest::~Digest() = default;
 
-Sha256& Sha256::update(const void* data, size_t bytes) {
+Digest& Digest::update(const void* data, size_t bytes) {
     EVP_DigestUpdate(state_->context, data, bytes);
     return *this;
 }
 
-std::string Sha256::hex() {
+std::string Digest::hex() {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
     EVP_DigestFinal_ex(state_->context, digest, &length);

@@ -18,6 +18,15 @@ TEST(Sha256, KnownVectors) {
               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+TEST(Sha1, KnownVectors) {
+    EXPECT_EQ(Digest(Digest::Kind::sha1).update("abc", 3).hex(),
+              "a9993e364706816aba3e25717850c26c9cd0d89d");
+    Digest digest(Digest::Kind::sha1);
+    digest.update("something else", 14);
+    digest = Digest(Digest::Kind::sha1);
+    EXPECT_EQ(digest.hex(), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+}
+
 TEST(ErrorText, SaysWhatExpectedFoundWhere) {
     EXPECT_STREQ(Error("bad").what(), "bad");
     EXPECT_STREQ(Error("bad", "1", "2", "file").what(), "bad; expected 1, found 2 (file)");
