@@ -23,6 +23,7 @@ MAY_INCLUDE = {
 LIBRARIES = {
     r"openssl/": {"base"},
     r"nlohmann/": {"base"},
+    r"curl/": {"io"},
     r"jpeglib\.h|png\.h|webp/|gif_lib\.h|tiff": {"media"},
     r"lib(avformat|avcodec|avutil|swscale|avfilter|avdevice|swresample)/": {"media"},
     r"utf8proc\.h": {"text"},
