@@ -29,6 +29,7 @@ Run declare_trace(CLI::App&);
 Run declare_verify(CLI::App&);
 Run declare_bench(CLI::App&);
 Run declare_plan(CLI::App&);
+Run declare_pull(CLI::App&);
 Run declare_synth(CLI::App&);
 
 // Options that several verbs share, each declared once.

@@ -22,6 +22,7 @@ const std::vector<Verb> verbs = {
     {"verify", "Compare every stage with what another implementation wrote", declare_verify},
     {"bench", "Measure every stage against this machine's own peaks", declare_bench},
     {"plan", "What a model would need here: memory, tokens and expected time", declare_plan},
+    {"pull", "Download a model into the Hugging Face cache", declare_pull},
     {"synth", "Write a checkpoint with random weights at real sizes", declare_synth},
 };
 
