@@ -13,7 +13,7 @@ MAY_INCLUDE = {
     "text": {"base"},
     "ops": {"base", "tensor"},
     "model": {"base", "tensor", "io", "ops"},
-    "engine": {"base", "tensor", "io", "ops", "model", "media", "text", "internvl/options.h"},
+    "engine": {"base", "tensor", "io", "ops", "model", "media", "text", "internvl/options.h", "internvl/grounding.h"},
     "api": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "internvl"},
     "serve": {"base", "internvl"},
     "cli": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "serve", "internvl"},

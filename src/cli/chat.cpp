@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/common.h"
+#include "cli/ground.h"
 #include "cli/interactive.h"
 
 namespace internvl::cli {
@@ -17,6 +18,7 @@ struct ChatFlags {
     ModelOptions model;
     GenerationFlags generation;
     MediaFlags media;
+    GroundFlags ground;
     CompatFlag compat;
     std::optional<std::string> prompt;
     std::string rounds, system;
@@ -157,31 +159,48 @@ int run_play(const ChatFlags& flags, Model& model, const Play& play) {
     const GenerateOptions generate = flags.generation.resolved(options.compat_reference);
     Chat chat(model, options);
     for (const Asked& round : play.rounds) {
-        Result result;
-        if (flags.json) {
-            result = chat.ask(round.question, round.media, generate);
-            if (!interrupted()) print_line(to_json(result, round, model).dump());
-        } else {
-            result = chat.ask(round.question, round.media, generate, write_piece);
-            print_line("");
-            if (!flags.quiet) report(result);
-        }
+        const Result result = flags.json
+                                  ? chat.ask(round.question, round.media, generate)
+                                  : chat.ask(round.question, round.media, generate, write_piece);
+        if (!flags.json) print_line("");
         if (interrupted()) return 130;
+        std::vector<NamedBox> boxes;
+        if (flags.ground.wanted())
+            boxes = flags.ground.boxes(result.text, std::get<Photo>(round.media[0]));
+        if (flags.json) {
+            nlohmann::ordered_json object = to_json(result, round, model);
+            if (flags.ground.wanted()) object["boxes"] = boxes_json(boxes);
+            print_line(object.dump());
+        } else if (!flags.quiet) {
+            report(result);
+            if (flags.ground.wanted() && boxes.empty())
+                std::fputs("the answer names no box\n", stderr);
+        }
+        if (!flags.ground.draw.empty()) flags.ground.write_picture(flags.media, boxes);
     }
     return 0;
+}
+
+std::string question_of(const ChatFlags& flags) {
+    if (flags.ground.phrase) return grounding_prompt(*flags.ground.phrase);
+    return flags.prompt && *flags.prompt != "-" ? *flags.prompt : read_input("-");
 }
 
 int chat(const ChatFlags& flags) {
     flags.model.check();
     flags.generation.resolved(flags.compat.reference());  // refuse before the model is loaded
-    const bool interactive = !flags.prompt && flags.rounds.empty() && isatty(STDIN_FILENO);
+    if (int(flags.prompt.has_value()) + int(flags.ground.phrase.has_value()) +
+            int(!flags.rounds.empty()) >
+        1)
+        throw UsageError("--prompt, --rounds and --ground exclude each other", "one of them", "");
+    flags.ground.check(flags.media);
+    const bool interactive =
+        !flags.prompt && !flags.ground.phrase && flags.rounds.empty() && isatty(STDIN_FILENO);
     Play play;
     if (!flags.rounds.empty())
         play = play_of_file(flags);
     else if (!interactive)
-        play.rounds.push_back(
-            {flags.prompt && *flags.prompt != "-" ? *flags.prompt : read_input("-"),
-             flags.media.open()});
+        play.rounds.push_back({question_of(flags), flags.media.open()});
     Model model(flags.model.model, flags.model.load);
     stop_on_interrupt(&model);
     if (!interactive) return run_play(flags, model, play);
@@ -200,6 +219,7 @@ Run declare_chat(CLI::App& app) {
     auto flags = std::make_shared<ChatFlags>();
     flags->model.declare(app, true);
     flags->media.declare(app);
+    flags->ground.declare(app);
     app.add_option("-p,--prompt", flags->prompt,
                    "The question, - for stdin; without it on a terminal: a conversation");
     app.add_option("--rounds", flags->rounds, "Play a whole dialogue from a JSON file")

@@ -132,6 +132,8 @@ TEST(Mistakes, Usage) {
     expect_failure(run_program({"chat", "demo", "-p", "x", "--num-beams", "3", "--do-sample"}), 2,
                    "beam search");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--video", "a.mp4"}), 1, "a.mp4");
+    expect_failure(run_program({"chat", "demo", "--ground", "x"}), 2, "one picture");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--ground", "x"}), 2, "exclude");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--bound", "3"}), 2, "--bound");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--num-segments", "0"}), 2,
                    "--num-segments");

@@ -88,6 +88,27 @@ TEST(Chat, TotalTileBudget) {
     EXPECT_GE(tiles, 6);
 }
 
+// The card's question with its tags as tokens; the tiny model's answer has no box, the picture is
+// written all the same.
+TEST(Chat, GroundsAPhrase) {
+    const TemporaryFolder folder;
+    const std::string out = folder / "boxes.png";
+    const Outcome o =
+        run_program({"chat", tiny(), "-i", golden("media/rgb_1tile.png"), "--ground", "the red car",
+                     "--json", "--draw", out, "--max-new-tokens", "4"});
+    ASSERT_EQ(o.status, 0) << o.err;
+    const auto j = json_lines(o.out)[0];
+    EXPECT_NE(j["prompt"].get<std::string>().find(
+                  "Please provide the bounding box coordinate of the region this sentence "
+                  "describes: <ref>the red car</ref>"),
+              std::string::npos);
+    const Outcome tag = run_program({"tokenize", tiny(), "--text", "<ref>"});
+    const auto ids = j["prompt_ids"].get<std::vector<int>>();
+    EXPECT_EQ(std::ranges::count(ids, std::stoi(tag.out)), 1) << tag.out;
+    EXPECT_TRUE(j["boxes"].is_array());
+    EXPECT_EQ(run_program({"tiles", out}).status, 0);
+}
+
 TEST(Chat, ReferenceLengthWithoutALimit) {
     const auto expected = read_json(golden("expected/tiny-1b.json"));
     for (const auto& m : expected["misuse"]) {

@@ -1,4 +1,4 @@
-#include "engine/grounding.h"
+#include "internvl/grounding.h"
 
 #include <cmath>
 
