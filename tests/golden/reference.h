@@ -51,6 +51,16 @@ class Expected {
         return std::ranges::any_of(parsed_.entries,
                                    [&](const TensorEntry& e) { return e.name == name; });
     }
+    std::vector<int> ids(const std::string& name) const {  // of an I64 tensor
+        std::vector<int> list;
+        for (const TensorEntry& e : parsed_.entries)
+            for (int64_t i = 0; e.name == name && i < e.shape[0]; ++i) {
+                int64_t id;
+                std::memcpy(&id, e.bytes.data() + 8 * i, 8);
+                list.push_back(int(id));
+            }
+        return list;
+    }
     Values get(const std::string& name) const {
         for (const TensorEntry& e : parsed_.entries)
             if (e.name == name) {
