@@ -13,7 +13,9 @@ declare -A seeds=(
     [fuzz_tokenizer]=$fixtures
     [fuzz_tokenizer_json]=$root/tests/golden/checkpoints/tiny-76b
     [fuzz_piece_model]=$root/tests/golden/checkpoints
+    [fuzz_request]=$root/tests/fuzz/seeds
     [fuzz_safetensors]=""
+    [fuzz_prompt]=""
 )
 for target in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$target" ] && [ -f "$target" ] || continue
