@@ -377,6 +377,14 @@ TEST(Example, QuickStartRuns) {
     EXPECT_EQ(o.status, 0) << o.err;
     EXPECT_NE(o.out.find("tokens"), std::string::npos);
     EXPECT_EQ(run_program({"/none", "x", "y"}, "", "quick_start").status, 1);
+    const Outcome all =
+        run_program({tiny(), golden("media/rgb_1tile.png"), golden("media/three_by_two.png"),
+                     golden("media/clip_24fps.mp4")},
+                    "", "quick_start");
+    EXPECT_EQ(all.status, 0) << all.err;
+    for (const char* part : {"pure-text", "single-round", "multi-round", "combined", "separate",
+                             "batch", "video", "streaming"})
+        EXPECT_NE(all.out.find(part), std::string::npos) << part;
 }
 
 }  // namespace internvl
