@@ -2,7 +2,9 @@
 
 #include "api/data.h"
 #include "base/error.h"
+#include "base/memory.h"
 #include "engine/step_loop.h"
+#include "model/memory.h"
 
 namespace internvl {
 
@@ -43,7 +45,13 @@ struct Dialogues::Data {
         for (const auto& w : waiting)
             longest = std::max(longest, int64_t(w->task.generation.prompt.size()) +
                                             engine().check_room(w->task.generation));
-        const int together = options.compat_reference ? int(waiting.size()) : options.max_sequences;
+        // As many as memory holds when all become as long as that.
+        const int64_t fit = available_memory() / cache_bytes(engine().model().config.text,
+                                                             engine().context().activations);
+        const int together =
+            options.compat_reference
+                ? int(waiting.size())
+                : int(std::clamp<int64_t>(fit / longest, 1, options.max_sequences));
         LoopOptions o;
         o.max_sequences = together;
         o.cache_tokens = (longest + cache_block) * together;
@@ -75,17 +83,33 @@ struct Dialogues::Data {
         waiting.erase(waiting.begin(), waiting.begin() + long(count));
         std::vector<Session*> sessions;
         for (const auto& w : group) sessions.push_back(&w->session);
-        Session::see(engine(), sessions);
-        for (const auto& w : group) {
-            Generation& g = w->task.generation;
-            g.picture_rows = w->session.picture_rows();
-            g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };
-            if (g.options.num_beams > 1) {
-                report(*w, engine().generate(g, reference.get()));
-            } else {
-                loop->add(std::move(g));
-            }
+        try {
+            Session::see(engine(), sessions);
+        } catch (const Error&) {
+            for (const auto& w : group) fail(*w);
+            return;
         }
+        for (const auto& w : group) begin(w);
+    }
+
+    void begin(const std::shared_ptr<Waiting>& w) {
+        Generation& g = w->task.generation;
+        g.picture_rows = w->session.picture_rows();
+        g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };
+        try {
+            if (g.options.num_beams == 1) return loop->add(std::move(g));
+            report(*w, engine().generate(g, reference.get()));
+        } catch (const Error&) {
+            fail(*w);
+        }
+    }
+
+    // The error at hand is the dialogue's answer.
+    void fail(Waiting& w) {
+        Answer answer;
+        answer.end = Answer::End::failed;
+        answer.error = std::current_exception();
+        report(w, std::move(answer));
     }
 };
 
@@ -94,6 +118,7 @@ Dialogues::Dialogues(const Model& model, const BatchOptions& options)
     if (options.max_sequences < 1)
         throw UsageError("max-sequences is out of range", "at least 1",
                          std::to_string(options.max_sequences));
+    data_->engine().cancel = false;
 }
 
 void Dialogues::add(const Dialogue& dialogue, OnResult on_result) {

@@ -206,9 +206,10 @@ int chat(const ChatFlags& flags) {
     if (!interactive) return run_play(flags, model, play);
     InteractiveOptions options;
     options.chat.combine = flags.combine;
+    options.chat.compat_reference = flags.compat.reference();
     options.chat.on_tiles = tile_progress(flags.quiet);
     options.chat.system = flags.system;
-    options.generate = flags.generation.resolved(false);
+    options.generate = flags.generation.resolved(options.chat.compat_reference);
     options.media = flags.media;
     return talk(model, options);
 }

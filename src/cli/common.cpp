@@ -58,6 +58,25 @@ void GenerationFlags::declare(CLI::App& app) {
     option("--no-repeat-ngram-size", options.no_repeat_ngram_size, "No n-gram twice; 0 = off");
     option("--num-beams", options.num_beams, "Above 1: the best of several answers at once");
     option("--length-penalty", options.length_penalty, "Beams: above 0 favours longer answers");
+    app.add_flag("--early-stopping", options.early_stopping,
+                 "Beams: end as soon as that many answers are complete")
+        ->group(group);
+    option("--min-length", options.min_length,
+           "As --min-new-tokens, counted as the reference does");
+    option("--epsilon-cutoff", options.epsilon_cutoff, "Draw from those at least this likely");
+    option("--eta-cutoff", options.eta_cutoff, "The same, less strict where many are likely");
+    app.add_flag("--renormalize-logits", options.renormalize_logits,
+                 "Probabilities add up to 1 after the processors")
+        ->group(group);
+    app.add_option("--suppress-tokens", options.suppress_tokens, "Ids that are never chosen")
+        ->delimiter(',')
+        ->type_name("ID,...")
+        ->group(group);
+    app.add_option("--begin-suppress-tokens", options.begin_suppress_tokens,
+                   "Ids that do not begin an answer")
+        ->delimiter(',')
+        ->type_name("ID,...")
+        ->group(group);
     option("--seed", options.seed, "The same seed draws the same answer");
     app.add_option("--stop", options.stop, "The answer ends before this text (repeatable)")
         ->group(group)

@@ -84,8 +84,6 @@ struct MediaFlags {
     std::vector<Media> open() const;
 };
 
-// -i FILE, repeatable.
-
 // --compat reference
 struct CompatFlag {
     std::string compat;

@@ -5,8 +5,11 @@
 namespace internvl {
 
 AnswerText::AnswerText(const Tokenizer& tokenizer, std::span<const std::string> stops,
-                       std::function<bool(std::string_view)> on_text)
-    : decoder_(tokenizer, true), stops_(stops.begin(), stops.end()), on_text_(std::move(on_text)) {
+                       std::function<bool(std::string_view)> on_text, bool reference_chunks)
+    : decoder_(StreamDecoder(tokenizer, true)),
+      stops_(stops.begin(), stops.end()),
+      on_text_(std::move(on_text)) {
+    if (reference_chunks) decoder_ = TextChunks(tokenizer, true);
     std::erase(stops_, "");
 }
 
@@ -42,11 +45,14 @@ bool AnswerText::add(const std::string& piece) {
 }
 
 bool AnswerText::push(int id) {
-    return add(decoder_.push(id));
+    StreamDecoder* const ours = std::get_if<StreamDecoder>(&decoder_);
+    return add(ours ? ours->push(id) : std::get<TextChunks>(decoder_).put(id));
 }
 
 void AnswerText::finish() {
-    if (!stopped_ && add(decoder_.finish())) show(text_.size());
+    if (stopped_) return;
+    StreamDecoder* const ours = std::get_if<StreamDecoder>(&decoder_);
+    if (add(ours ? ours->finish() : std::get<TextChunks>(decoder_).end())) show(text_.size());
 }
 
 }  // namespace internvl

@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "engine/beam_search.h"
 #include "engine/pass.h"
 #include "engine/prompt.h"
@@ -138,10 +139,21 @@ int64_t Engine::check_room(const Generation& g) const {
                                             "(--total-max-num)",
                                             prompt, prompt - seen, seen, seen / tile, fit));
     }
-    if (prompt > trained_context)
+    const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
+    const int64_t each = cache_bytes(text, context_.activations);
+    const int64_t fit = available_memory() / each;
+    if (prompt + room > fit)
+        throw Error(
+            "keys and values of prompt and answer do not fit in memory",
+            fmt::format("at most {} tokens here, {} bytes each", fit, each),
+            fmt::format("{}: {} of the prompt, {} that may follow", prompt + room, prompt, room));
+    return room;
+}
+
+void Engine::notice_length(size_t prompt) const {
+    if (prompt > size_t(trained_context))
         log_warning("the prompt has {} tokens; the model was trained with up to {}", prompt,
                     trained_context);
-    return std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
 }
 
 Answer Engine::generate(const Generation& g, ReferenceRope* reference, int64_t chunk) {

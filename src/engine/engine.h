@@ -38,6 +38,7 @@ class Engine {
 
     // Parts of an answer's way. How many tokens may follow the prompt; throws Error when none may.
     int64_t check_room(const Generation&) const;
+    void notice_length(size_t prompt) const;  // warns beyond what the family was trained with
     Sampler make_sampler(const GenerateOptions&) const;
     KvCache make_cache(int64_t tokens) const;
     Tensor embed(const Generation&);  // [prompt, width]

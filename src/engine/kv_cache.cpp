@@ -46,8 +46,4 @@ void KvCache::copy_block(int32_t from, int32_t to) {
     }
 }
 
-int64_t KvCache::bytes_per_token(int64_t layers, int64_t heads, int64_t head_dim, DType dtype) {
-    return 2 * layers * heads * padded_head(head_dim) * size_of(dtype);
-}
-
 }  // namespace internvl

@@ -22,8 +22,6 @@ class KvCache {
     void give_back(std::span<const int32_t> blocks);
     void copy_block(int32_t from, int32_t to);
 
-    static int64_t bytes_per_token(int64_t layers, int64_t heads, int64_t head_dim, DType dtype);
-
   private:
     int64_t blocks_;
     std::shared_ptr<void> memory_;

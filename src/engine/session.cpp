@@ -94,7 +94,9 @@ Task Session::begin(const std::string& question, std::vector<Picture> pictures,
     add(question, std::move(pictures), combine);
     Task task;
     task.prompt = prompt();
-    task.text = std::make_shared<AnswerText>(engine_.tokenizer(), options.stop, on_text);
+    engine_.notice_length(task.prompt.ids.size());
+    task.text = std::make_shared<AnswerText>(engine_.tokenizer(), options.stop, on_text,
+                                             reference_ != nullptr);
     task.generation.prompt = task.prompt.ids;
     task.generation.options = options;
     task.generation.on_token = [text = task.text](int id) { return text->push(id); };

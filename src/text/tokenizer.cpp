@@ -75,7 +75,7 @@ void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>
 
 // What a question about places in a picture is written with (spec 10.15): marks, not control.
 static bool is_grounding_tag(std::string_view token) {
-    static constexpr std::string_view tags[] = {"<ref>",  "</ref>",  "<box>",
+    static constexpr std::string_view tags[] = {"<ref>",  "</ref>", "<box>",
                                                 "</box>", "<quad>", "</quad>"};
     return std::ranges::find(tags, token) != std::end(tags);
 }
