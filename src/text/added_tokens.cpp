@@ -150,4 +150,10 @@ std::vector<AddedToken> AddedTokens::finish(const std::function<int(std::string_
     return list;
 }
 
+bool is_grounding_tag(std::string_view token) {
+    static constexpr std::string_view tags[] = {"<ref>",  "</ref>", "<box>",
+                                                "</box>", "<quad>", "</quad>"};
+    return std::ranges::find(tags, token) != std::end(tags);
+}
+
 }  // namespace internvl

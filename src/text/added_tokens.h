@@ -58,4 +58,8 @@ class AddedTokens {
     std::vector<AddedToken> additional_;
 };
 
+// <ref>, <box>, <quad> and their ends: what a question about places in a picture is written with
+// (spec 10.15). A user may write them, unlike control strings.
+bool is_grounding_tag(std::string_view token);
+
 }  // namespace internvl

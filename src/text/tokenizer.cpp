@@ -73,13 +73,6 @@ void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>
         base_);
 }
 
-// What a question about places in a picture is written with (spec 10.15): marks, not control.
-static bool is_grounding_tag(std::string_view token) {
-    static constexpr std::string_view tags[] = {"<ref>",  "</ref>", "<box>",
-                                                "</box>", "<quad>", "</quad>"};
-    return std::ranges::find(tags, token) != std::end(tags);
-}
-
 std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
     // Text that follows text is one piece for the pre-tokenizer, whoever wrote it.
     JoinedText all;

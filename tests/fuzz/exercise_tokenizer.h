@@ -28,7 +28,8 @@ inline void exercise_ids(const Tokenizer& t, const std::vector<int>& ids) {
 inline size_t count_added(const Tokenizer& t, const std::vector<int>& ids) {
     size_t count = 0;
     for (const int id : ids)
-        for (const AddedToken& token : t.added_tokens()) count += token.id == id;
+        for (const AddedToken& token : t.added_tokens())
+            count += token.id == id && !is_grounding_tag(token.text);
     return count;
 }
 
