@@ -134,7 +134,6 @@ void Dialogues::add(const Dialogue& dialogue, OnResult on_result) {
     const Round& last = dialogue.rounds.back();
     Task task = session.begin(last.question, pictures_of(last.media), dialogue.generate,
                               dialogue.combine, {});
-    engine.check_room(task.generation);
     engine.make_sampler(dialogue.generate);  // refuses options out of range
     data_->waiting.push_back(std::make_shared<Waiting>(
         Waiting{std::move(session), std::move(task), std::move(on_result)}));

@@ -131,12 +131,12 @@ int64_t Engine::check_room(const Generation& g) const {
     const int64_t prompt = int64_t(g.prompt.size());
     if (prompt == 0) throw Error("the prompt is empty", "at least one token", "none");
     if (prompt >= limit) {
-        const int64_t seen = g.picture_rows ? g.picture_rows.dim[0] : 0, tile = tokens_per_tile;
+        const int64_t seen = std::ranges::count(g.prompt, context_token_), tile = tokens_per_tile;
         const int64_t fit = std::max<int64_t>(0, limit - 1 - (prompt - seen)) / tile;
         throw Error("the prompt does not fit the model", fmt::format("fewer than {} tokens", limit),
                     seen == 0 ? fmt::format("{}", prompt)
                               : fmt::format("{}: {} of text and {} of {} tiles; {} tiles would fit "
-                                            "(--total-max-num)",
+                                            "(--total-max-num, --num-segments)",
                                             prompt, prompt - seen, seen, seen / tile, fit));
     }
     const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);

@@ -92,15 +92,21 @@ void Session::forget_last() {
 Task Session::begin(const std::string& question, std::vector<Picture> pictures,
                     const GenerateOptions& options, bool combine, const OnText& on_text) {
     add(question, std::move(pictures), combine);
-    Task task;
-    task.prompt = prompt();
-    engine_.notice_length(task.prompt.ids.size());
-    task.text = std::make_shared<AnswerText>(engine_.tokenizer(), options.stop, on_text,
-                                             reference_ != nullptr);
-    task.generation.prompt = task.prompt.ids;
-    task.generation.options = options;
-    task.generation.on_token = [text = task.text](int id) { return text->push(id); };
-    return task;
+    try {
+        Task task;
+        task.prompt = prompt();
+        task.text = std::make_shared<AnswerText>(engine_.tokenizer(), options.stop, on_text,
+                                                 reference_ != nullptr);
+        task.generation.prompt = task.prompt.ids;
+        task.generation.options = options;
+        task.generation.on_token = [text = task.text](int id) { return text->push(id); };
+        engine_.check_room(task.generation);  // before the pictures are looked at
+        engine_.notice_length(task.prompt.ids.size());
+        return task;
+    } catch (...) {
+        forget_last();
+        throw;
+    }
 }
 
 Reply Session::finish(Task& task, Answer answer) {

@@ -52,7 +52,8 @@ class Session {
     // The parts of ask, for those who answer several sessions together. A round that is known:
     void recall(const std::string& question, std::vector<Picture> pictures, bool combine,
                 const std::string& answer);
-    // A new one. Its pictures must pass see() before the answer is made with picture_rows().
+    // A new one; throws Error, and forgets it, when its prompt does not fit. Its pictures must pass
+    // see() before the answer is made with picture_rows().
     Task begin(const std::string& question, std::vector<Picture> pictures, const GenerateOptions&,
                bool combine, const OnText& on_text);
     Reply finish(Task&, Answer);  // enters the answer into the history

@@ -163,4 +163,18 @@ TEST(Mistakes, ReaderThatGoesAwayIsNoError) {
               0);
 }
 
+// A prompt beyond what the model was trained with is computed, with a notice; one beyond its
+// positions is refused with the numbers before anything is looked at.
+TEST(Mistakes, PromptsThatAreTooLong) {
+    const std::string clip = golden("media/clip_24fps.mp4");
+    const Outcome notice =
+        run_program({"chat", golden("checkpoints/tiny-1b"), "-v", clip, "--num-segments", "33",
+                     "-p", "x", "--max-new-tokens", "1", "--quiet"});
+    EXPECT_EQ(notice.status, 0);
+    EXPECT_NE(notice.err.find("trained with up to 8192"), std::string::npos) << notice.err;
+    expect_failure(run_program({"chat", golden("checkpoints/tiny-4b"), "-v", clip, "--num-segments",
+                                "65", "-p", "x"}),
+                   1, "16640 of 65 tiles; 61 tiles would fit");
+}
+
 }  // namespace internvl
