@@ -93,12 +93,12 @@ struct Dialogues::Data {
     }
 
     void begin(const std::shared_ptr<Waiting>& w) {
-        Generation& g = w->task.generation;
+        Generation g = std::move(w->task.generation);  // out of w, which its own on_end keeps alive
         g.picture_rows = w->session.picture_rows();
-        g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };
         try {
-            if (g.options.num_beams == 1) return loop->add(std::move(g));
-            report(*w, engine().generate(g, reference.get()));
+            if (g.options.num_beams > 1) return report(*w, engine().generate(g, reference.get()));
+            g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };
+            loop->add(std::move(g));
         } catch (const Error&) {
             fail(*w);
         }
