@@ -12,13 +12,17 @@
 #include <cstring>
 #include <limits>
 
+#include "ops/cpu/soften.h"
 #include "ops/cpu/tile-inl.h"
 
 namespace internvl {
 #ifndef INTERNVL_ATTENTION_SIZES
 #define INTERNVL_ATTENTION_SIZES
 static constexpr int64_t key_span = 256;  // keys scored at a time
-static constexpr int64_t span_blocks = key_span / cache_block;
+// Without a causal mask all rows see the same keys, and one more block of them (1025 = 4 * 256 + 1)
+// joins the last span.
+static constexpr int64_t most_keys = key_span + cache_block;
+static constexpr int64_t span_blocks = most_keys / cache_block;
 static constexpr int64_t row_span = 8 * tile_rows;  // query rows of one task
 #endif
 }  // namespace internvl
@@ -32,19 +36,19 @@ namespace HWY_NAMESPACE {
 template <class T>
 struct Scratch {
     T* queries;      // [row_span, head_dim]
-    T* weights;      // [row_span, key_span]
-    float* scores;   // [row_span, key_span]
+    T* weights;      // [row_span, most_keys]
+    float* scores;   // [row_span, most_keys]
     float* sums;     // [row_span, head_dim] weighted values
     float* maximum;  // [row_span]
     float* total;    // [row_span]
 
     Scratch(float* memory, int64_t head_dim) {
         scores = memory;
-        sums = scores + row_span * key_span;
+        sums = scores + row_span * most_keys;
         maximum = sums + row_span * head_dim;
         total = maximum + row_span;
         weights = reinterpret_cast<T*>(total + row_span);
-        queries = weights + row_span * key_span;
+        queries = weights + row_span * most_keys;
     }
 };
 
@@ -71,42 +75,47 @@ struct Head {
     }
 };
 
-// exp((score - maximum) * scale) of one row, as T, zero beyond `count`; corrects what was summed
-// under a lower maximum.
+// soften.h, in fp32.
 template <class T>
-static void soften_row(float* scores, int64_t count, int64_t padded, float scale, float* maximum,
-                       float* total, float* sums, int64_t head_dim, T* weights) {
+static void soften(float* scores, int64_t count, int64_t padded, float scale, const SoftState& s,
+                   void* weights) {
     const D d;
     const V low = hn::Set(d, -std::numeric_limits<float>::infinity());
     for (int64_t i = count; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
     V top = low;
     for (int64_t i = 0; i < padded; i += lanes) top = hn::Max(top, load(scores + i));
-    const float now = std::max(*maximum, hn::GetLane(hn::MaxOfLanes(d, top)));
+    const float now = std::max(*s.maximum, hn::GetLane(hn::MaxOfLanes(d, top)));
     const V minus = hn::Set(d, -now * scale), by = hn::Set(d, scale);
     V sum = hn::Zero(d);
     for (int64_t i = 0; i < padded; i += lanes) {
         const V p = exp_of(hn::MulAdd(load(scores + i), by, minus));
         sum = hn::Add(sum, p);
-        store(p, weights + i);
+        store(p, static_cast<T*>(weights) + i);
     }
-    const float keep =
-        std::exp((*maximum - now) * scale);  // 0 for the first keys: the maximum was -infinity
-    *total = *total * keep + hn::GetLane(hn::SumOfLanes(d, sum));
-    *maximum = now;
+    // 0 for the first keys: the maximum was -infinity.
+    const float keep = std::exp((*s.maximum - now) * scale);
+    *s.total = *s.total * keep + hn::GetLane(hn::SumOfLanes(d, sum));
+    *s.maximum = now;
     if (keep != 1.0f)
-        for (int64_t i = 0; i < head_dim; i += lanes)
-            store(hn::Mul(load(sums + i), hn::Set(d, keep)), sums + i);
+        for (int64_t i = 0; i < s.head_dim; i += lanes)
+            store(hn::Mul(load(s.sums + i), hn::Set(d, keep)), s.sums + i);
 }
 
-// Keys [first, first + key_span) against `rows` rows of the task that starts at row `begin`.
+// The two things that differ between instruction sets.
+struct Steps {
+    TileKernel tile;
+    SoftenRow soften;
+};
+
+// Keys [first, first + span) against `rows` rows of the task that starts at row `begin`.
 template <class T>
-static void key_step(const Head<T>& head, TileKernel tile, const Scratch<T>& s, int64_t begin,
-                     int64_t rows, int64_t first) {
+static void key_step(const Head<T>& head, const Steps& steps, const Scratch<T>& s, int64_t begin,
+                     int64_t rows, int64_t first, int64_t span) {
     constexpr int64_t per_step = sizeof(T) == 2 ? 2 : 1;
     const int64_t dim = head.args.cache.head_dim, block0 = first / cache_block;
     for (int64_t r = 0; r < rows; r += tile_rows) {
         const int n = int(std::min<int64_t>(tile_rows, rows - r));
-        const int64_t keys = std::min(key_span, head.keys_of(begin + r + n - 1) - first);
+        const int64_t keys = std::min(span, head.keys_of(begin + r + n - 1) - first);
         if (keys <= 0) continue;
         const int64_t blocks = (keys + cache_block - 1) / cache_block,
                       padded = blocks * cache_block;
@@ -118,18 +127,18 @@ static void key_step(const Head<T>& head, TileKernel tile, const Scratch<T>& s, 
                 offset[i] = (head.block(head.args.cache.keys, block0 + b + i) -
                              static_cast<const T*>(start)) *
                             int64_t(sizeof(T));
-            tile(n, {s.queries + r * dim, dim, &start, 1, dim / per_step,
-                     cache_block * per_step * int64_t(sizeof(T)), offset, strips,
-                     s.scores + r * key_span + b * cache_block, key_span, false});
+            steps.tile(n, {s.queries + r * dim, dim, &start, 1, dim / per_step,
+                           cache_block * per_step * int64_t(sizeof(T)), offset, strips,
+                           s.scores + r * most_keys + b * cache_block, most_keys, false});
         }
         for (int64_t i = r; i < r + n; ++i) {
             const int64_t count = std::clamp<int64_t>(head.keys_of(begin + i) - first, 0, keys);
-            T* weights = s.weights + i * key_span;
+            T* weights = s.weights + i * most_keys;
             if (count == 0)
                 std::memset(static_cast<void*>(weights), 0, padded * sizeof(T));
             else
-                soften_row(s.scores + i * key_span, count, padded, head.args.scale, s.maximum + i,
-                           s.total + i, s.sums + i * dim, dim, weights);
+                steps.soften(s.scores + i * most_keys, count, padded, head.args.scale,
+                             {s.maximum + i, s.total + i, s.sums + i * dim, dim}, weights);
         }
         const void* values[span_blocks];
         for (int64_t b = 0; b < blocks; ++b)
@@ -139,15 +148,15 @@ static void key_step(const Head<T>& head, TileKernel tile, const Scratch<T>& s, 
             const int strips = int(std::min<int64_t>(tile_strips, (dim - column) / 16));
             for (int i = 0; i < strips; ++i)
                 offset[i] = (column + 16 * i) * per_step * int64_t(sizeof(T));
-            tile(n, {s.weights + r * key_span, key_span, values, blocks, cache_block / per_step,
-                     dim * per_step * int64_t(sizeof(T)), offset, strips, s.sums + r * dim + column,
-                     dim, true});
+            steps.tile(n, {s.weights + r * most_keys, most_keys, values, blocks,
+                           cache_block / per_step, dim * per_step * int64_t(sizeof(T)), offset,
+                           strips, s.sums + r * dim + column, dim, true});
         }
     }
 }
 
 template <class T>
-static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t end,
+static void attend(const Head<T>& head, const Steps& steps, int64_t begin, int64_t end,
                    float* memory) {
     const int64_t dim = head.args.cache.head_dim, used = head.args.q.dim[3], rows = end - begin;
     const Scratch<T> s(memory, dim);
@@ -159,8 +168,11 @@ static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t 
     std::fill_n(s.sums, rows * dim, 0.0f);
     std::fill_n(s.maximum, rows, -std::numeric_limits<float>::infinity());
     std::fill_n(s.total, rows, 0.0f);
-    for (int64_t first = 0; first < head.keys_of(end - 1); first += key_span)
-        key_step(head, tile, s, begin, rows, first);
+    const int64_t keys = head.keys_of(end - 1);
+    for (int64_t first = 0, span; first < keys; first += span) {
+        span = !head.args.causal && keys - first <= most_keys ? most_keys : key_span;
+        key_step(head, steps, s, begin, rows, first, span);
+    }
     for (int64_t r = 0; r < rows; ++r) {
         T* out = head.row(head.args.out, begin + r);
         const V by = hn::Set(D(), 1.0f / s.total[r]);
@@ -172,7 +184,7 @@ static void attend(const Head<T>& head, TileKernel tile, int64_t begin, int64_t 
 }
 
 template <class T>
-static void attention_of(const AttentionArgs& args, TileKernel tile, ThreadPool& pool) {
+static void attention_of(const AttentionArgs& args, const Steps& steps, ThreadPool& pool) {
     const int64_t kv_heads = args.q.dim[1], group = args.q.dim[2];
     const int64_t scratch = attention_scratch(args.cache.head_dim);
     int64_t tasks = 0;
@@ -190,7 +202,7 @@ static void attention_of(const AttentionArgs& args, TileKernel tile, ThreadPool&
             // Rows of one head follow each other: its keys and values stay in the cache.
             const Head<T> head{args, *span, rest / parts};
             const int64_t begin = rest % parts * row_span;
-            attend(head, tile, begin, std::min(begin + row_span, span->query_count * group),
+            attend(head, steps, begin, std::min(begin + row_span, span->query_count * group),
                    args.scratch + worker * scratch);
         }
     });
@@ -198,13 +210,12 @@ static void attention_of(const AttentionArgs& args, TileKernel tile, ThreadPool&
 
 static void attention_plain(const AttentionArgs& args, ThreadPool& pool) {
     const TileKernel tile = tile_kernel(args.q.dtype, args.q.dtype, false);
-    args.q.dtype == DType::f32 ? attention_of<float>(args, tile, pool)
-                               : attention_of<bf16_t>(args, tile, pool);
+    args.q.dtype == DType::f32 ? attention_of<float>(args, {tile, soften<float>}, pool)
+                               : attention_of<bf16_t>(args, {tile, soften<bf16_t>}, pool);
 }
 static void attention_pairs(const AttentionArgs& args, ThreadPool& pool) {
-    const TileKernel tile = tile_kernel(args.q.dtype, args.q.dtype, true);
-    args.q.dtype == DType::f32 ? attention_of<float>(args, tile, pool)
-                               : attention_of<bf16_t>(args, tile, pool);
+    if (args.q.dtype == DType::f32) return attention_plain(args, pool);
+    attention_of<bf16_t>(args, {tile_bf16_pairs, soften_bf16_pairs}, pool);
 }
 
 static void fill(Kernels& table, bool pairs) {
@@ -219,7 +230,7 @@ HWY_AFTER_NAMESPACE();
 namespace internvl {
 
 int64_t attention_scratch(int64_t head_dim) {
-    const int64_t floats = row_span * (2 * key_span + 2 * head_dim + 2);
+    const int64_t floats = row_span * (2 * most_keys + 2 * head_dim + 2);
     return (floats + 15) / 16 * 16;
 }
 

@@ -13,20 +13,23 @@ namespace internvl {
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
-template <int rows, int strips>
+template <int rows, int strips, bool accumulate>
 TARGET static void tile(const TileArgs& t) {
     __m512 sum[rows][strips];
     for (int r = 0; r < rows; ++r)
         for (int s = 0; s < strips; ++s)
-            sum[r][s] = t.accumulate ? _mm512_loadu_ps(t.out + r * t.out_stride + 16 * s)
-                                     : _mm512_setzero_ps();
+            sum[r][s] = accumulate ? _mm512_loadu_ps(t.out + r * t.out_stride + 16 * s)
+                                   : _mm512_setzero_ps();
     const char* a = static_cast<const char*>(t.a);
     const int64_t row_bytes = t.a_stride * 2;
-    for (int64_t segment = 0; segment < t.segment_count; ++segment) {
-        const char* base = static_cast<const char*>(t.segments[segment]);
+    const void* const* segment = t.segments;
+    const void* const* const last = segment + t.segment_count;
+    do {  // there is at least one segment of at least one step: no sums are kept for other cases
         const char* strip[strips];
-        for (int s = 0; s < strips; ++s) strip[s] = base + t.strip_offset[s];
-        for (int64_t step = 0; step < t.segment_steps; ++step, a += 4) {
+        for (int s = 0; s < strips; ++s)
+            strip[s] = static_cast<const char*>(*segment) + t.strip_offset[s];
+        const char* const end = a + 4 * t.segment_steps;
+        do {
             __m512bh b[strips];
             for (int s = 0; s < strips; ++s) {
                 b[s] = (__m512bh)_mm512_loadu_si512(strip[s]);
@@ -39,24 +42,30 @@ TARGET static void tile(const TileArgs& t) {
                 for (int s = 0; s < strips; ++s)
                     sum[r][s] = _mm512_dpbf16_ps(sum[r][s], both, b[s]);
             }
-        }
-    }
+            a += 4;
+        } while (a != end);
+    } while (++segment != last);
     for (int r = 0; r < rows; ++r)
         for (int s = 0; s < strips; ++s)
             _mm512_storeu_ps(t.out + r * t.out_stride + 16 * s, sum[r][s]);
+}
+
+template <int rows, int strips>
+TARGET static void tile_of_strips(const TileArgs& t) {
+    t.accumulate ? tile<rows, strips, true>(t) : tile<rows, strips, false>(t);
 }
 
 template <int rows>
 TARGET static void tile_of_rows(const TileArgs& t) {
     switch (t.strips) {
         case 1:
-            return tile<rows, 1>(t);
+            return tile_of_strips<rows, 1>(t);
         case 2:
-            return tile<rows, 2>(t);
+            return tile_of_strips<rows, 2>(t);
         case 3:
-            return tile<rows, 3>(t);
+            return tile_of_strips<rows, 3>(t);
         default:
-            return tile<rows, 4>(t);
+            return tile_of_strips<rows, 4>(t);
     }
 }
 
