@@ -16,10 +16,11 @@ int main(int argc, char** argv) {
     ThreadPool pool(asked ? std::atoi(asked) : usable_cores());
     const Kernels& kernels = cpu_kernels();
     const double f32 = peak_gflops(DType::f32, pool), bf16 = peak_gflops(DType::bf16, pool),
-                 read = peak_read_gb_per_s(pool);
+                 bytes = peak_gflops(DType::i8, pool), read = peak_read_gb_per_s(pool);
     benchmark::AddCustomContext("kernels", isa_name(kernels.isa));
     benchmark::AddCustomContext("peak f32 GFLOP/s", std::to_string(f32));
     benchmark::AddCustomContext("peak bf16 GFLOP/s", std::to_string(bf16));
+    benchmark::AddCustomContext("peak int8 GOP/s", std::to_string(bytes));
     benchmark::AddCustomContext("read GB/s", std::to_string(read));
     const std::vector<OpCase> cases = op_cases();
     for (const OpCase& c : cases) {
@@ -29,7 +30,9 @@ int main(int argc, char** argv) {
                                          const Prepared p = c.prepare();
                                          for (auto _ : state) p.run(kernels, pool);
                                          using benchmark::Counter;
-                                         const double peak = c.dtype == DType::bf16 ? bf16 : f32;
+                                         const double peak = c.dtype == DType::bf16 ? bf16
+                                                             : c.dtype == DType::i8 ? bytes
+                                                                                    : f32;
                                          const auto rate = [&](double amount) {
                                              return Counter(amount / 1e9,
                                                             Counter::kIsIterationInvariantRate);

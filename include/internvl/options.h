@@ -58,6 +58,7 @@ struct VideoOptions {
 struct LoadOptions {
     int threads = 0;             // 0 = the cores this process may use
     std::string dtype = "auto";  // auto, bf16, fp16, fp32
+    std::string quant = "none";  // none, int8, int4: made while the model is loaded
 };
 
 }  // namespace internvl

@@ -13,6 +13,7 @@
 #include "io/mapped_file.h"
 #include "media/decode.h"
 #include "model/cost.h"
+#include "model/memory.h"
 #include "ops/cpu/peak.h"
 
 namespace internvl::cli {
@@ -40,12 +41,6 @@ Spread measure(int repeat, const std::function<double()>& run) {
     return {ms[ms.size() / 2], ms.front(), ms.back()};
 }
 
-double most_resident_mb() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return double(usage.ru_maxrss) / 1024;
-}
-
 class Bench {
   public:
     Bench(const BenchFlags& flags, Model& model)
@@ -53,15 +48,18 @@ class Bench {
           model_(model),
           engine_(model.data().engine),
           type_(engine_.types().activations),
-          resident_mb_(most_resident_mb()),
+          quantised_(engine_.types().quant != Quant::none),
           peak_(peak_gflops(type_, engine_.pool())),
+          product_peak_(quantised_ ? peak_gflops(DType::i8, engine_.pool()) : peak_),
           read_(peak_read_gb_per_s(engine_.pool())) {}
 
     void run() {
         if (!flags_.json)
-            print_line(fmt::format("{}\n{} on {} threads; peak {:.0f} GFLOP/s, reads {:.1f} GB/s",
-                                   cpu_description(), model_.dtype(), engine_.pool().threads(),
-                                   peak_, read_));
+            print_line(fmt::format(
+                "{}\n{}{} on {} threads; peak {:.0f} GFLOP/s{}, reads {:.1f} GB/s",
+                cpu_description(), model_.dtype(),
+                quantised_ ? " with " + flags_.model.load.quant : "", engine_.pool().threads(),
+                peak_, quantised_ ? fmt::format(", {:.0f} in bytes", product_peak_) : "", read_));
         load();
         for (const std::string& file : flags_.images) preprocess(file);
         vision();
@@ -154,21 +152,24 @@ class Bench {
         return g;
     }
 
-    void compute(const char* name, Json line, const std::string& what, double gflop,
+    void compute(const char* name, Json line, const std::string& what, const Gflop& work,
                  const std::function<double()>& run) {
         const Spread ms = measure(flags_.repeat, run);
-        const double rate = gflop / ms.median * 1e3;
+        const double rate = work.all() / ms.median * 1e3;
+        // Products and attention, each at its own peak.
+        const double least_ms = 1e3 * (work.products / product_peak_ + work.attention / peak_);
+        const double share = least_ms / ms.median;
         Json head = {{"name", name}};
         head.update(line);
         head.update({{"ms", ms.median},
                      {"min", ms.min},
                      {"max", ms.max},
-                     {"gflop", gflop},
+                     {"gflop", work.all()},
                      {"gflops", rate},
                      {"peak_gflops", peak_},
-                     {"of_peak", rate / peak_}});
+                     {"of_peak", share}});
         show(head, fmt::format("{:<11} {:9.1f} ms for {}: {:.1f} GFLOP/s, {:.1f} % of the peak",
-                               name, ms.median, what, rate, 100 * rate / peak_));
+                               name, ms.median, what, rate, 100 * share));
     }
 
     void decode() {
@@ -177,9 +178,9 @@ class Bench {
             return a.decode_ms / flags_.tokens;
         });
         const TextConfig& t = engine_.model().config.text;
-        const int64_t weight = size_of(engine_.model().decoder.head.blocks[0].dtype);
+        const int64_t weights = language_bytes(engine_.model().config, engine_.types());
         const double gb =
-            decode_gb(t, flags_.context + flags_.tokens / 2, 1, weight, size_of(type_));
+            decode_gb(t, flags_.context + flags_.tokens / 2, 1, weights, size_of(type_));
         const double rate = gb / ms.median * 1e3;
         show({{"name", "decode"},
               {"context", flags_.context},
@@ -200,8 +201,8 @@ class Bench {
     Model& model_;
     Engine& engine_;
     DType type_;
-    double resident_mb_;  // after the load, before anything is measured
-    double peak_, read_;
+    bool quantised_;
+    double peak_, product_peak_, read_;
 };
 
 int bench(const BenchFlags& flags) {

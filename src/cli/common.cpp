@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "io/mapped_file.h"
+#include "model/quantize.h"
 
 namespace internvl::cli {
 
@@ -25,14 +26,14 @@ void ModelOptions::declare(CLI::App& app, bool loads_weights) {
     app.add_option("--threads", load.threads, "Threads (default: the cores this process may use)")
         ->check(CLI::Range(1, 4096));
     app.add_option("--dtype", load.dtype, "auto, bf16, fp16 or fp32")->capture_default_str();
-    app.add_option("--quant", quant, "none (int8 and int4 are not in this version)")
+    app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
         ->capture_default_str();
     app.add_option("--device", device, "auto or cpu (cuda is not in this version)")
         ->capture_default_str();
 }
 
 void ModelOptions::check() const {
-    if (quant != "none") throw UsageError("--quant is not in this version", "none", quant);
+    parse_quant(load.quant);
     if (device != "auto" && device != "cpu")
         throw UsageError("--device is not in this version", "auto or cpu", device);
 }

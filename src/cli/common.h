@@ -36,7 +36,7 @@ Run declare_synth(CLI::App&);
 struct ModelOptions {
     std::string model;
     LoadOptions load;
-    std::string quant = "none", device = "auto";
+    std::string device = "auto";
 
     void declare(CLI::App&, bool loads_weights);
     void check() const;  // refuses by name what this version cannot do

@@ -56,12 +56,15 @@ Json memory_needs(const ModelConfig& c, int64_t parameters) {
         cache[type] = tokens * bytes;
         work[type] = activation_bytes(c, activations, tokens, tiles);
     }
+    const auto quantised = [&](Quant quant) {
+        return weight_bytes(c, {DType::bf16, DType::bf16, quant});
+    };
     return {{"weights",
              {{"bf16", 2 * parameters},
               {"fp16", 2 * parameters},
               {"fp32", 4 * parameters},
-              {"int8_estimate", quantised_bytes(c, 8)},
-              {"int4_estimate", quantised_bytes(c, 4)}}},
+              {"int8", quantised(Quant::int8)},
+              {"int4", quantised(Quant::int4)}}},
             {"kv_per_token", per_token},
             {fmt::format("kv_{}_tokens", context), conversation},
             {fmt::format("kv_picture_{}_tokens", tokens), cache},

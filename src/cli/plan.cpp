@@ -131,7 +131,9 @@ Json tokens_json(const PlanFlags& flags, const ModelConfig& c, const Conversatio
 Json memory_json(const PlanFlags& flags, const ModelConfig& c, const Conversation& talk,
                  int64_t available) {
     Json all = Json::object();
-    const auto row = [&](const char* name, int64_t weights, DType activations, bool estimate) {
+    const auto row = [&](const char* name, const ComputeTypes& types) {
+        const int64_t weights = weight_bytes(c, types);
+        const DType activations = types.activations;
         const int64_t each = talk.context * cache_bytes(c.text, activations);
         const int64_t work =
             program_bytes + activation_bytes(c, activations, talk.prompt, talk.tiles);
@@ -141,15 +143,11 @@ Json memory_json(const PlanFlags& flags, const ModelConfig& c, const Conversatio
                      {"activations", work},
                      {"total", total},
                      {"fits", total <= available},
-                     {"most_users", std::max<int64_t>(0, (available - weights - work) / each)},
-                     {"estimate", estimate}};
+                     {"most_users", std::max<int64_t>(0, (available - weights - work) / each)}};
     };
-    for (const char* name : {"bf16", "fp16", "fp32"}) {
-        const ComputeTypes types = choose_types(name, c.dtype, true);
-        row(name, weight_bytes(c, types), types.activations, false);
-    }
-    row("int8", quantised_bytes(c, 8), DType::bf16, true);
-    row("int4", quantised_bytes(c, 4), DType::bf16, true);
+    for (const char* name : {"bf16", "fp16", "fp32"}) row(name, choose_types(name, c.dtype, true));
+    for (const Quant quant : {Quant::int8, Quant::int4})
+        row(quant_name(quant), {DType::bf16, DType::bf16, quant});
     return all;
 }
 
@@ -157,14 +155,14 @@ Json memory_json(const PlanFlags& flags, const ModelConfig& c, const Conversatio
 Json time_json(const PlanFlags& flags, const ModelConfig& c, const Conversation& talk,
                const ComputeTypes& types, double peak_gflops, double read_gb) {
     const double compute = peak_gflops * share_of_peak, reads = read_gb * share_of_reads;
-    const int64_t weight = size_of(types.weights.value_or(c.dtype));
+    const int64_t weights = language_bytes(c, types);
     const auto token = [&](int64_t users) {
         const double read =
-            decode_gb(c.text, talk.prompt, users, weight, size_of(types.activations));
+            decode_gb(c.text, talk.prompt, users, weights, size_of(types.activations));
         return std::max(read / reads, double(users) * decode_gflop(c.text, talk.prompt) / compute);
     };
-    const double vision = vision_gflop(c, talk.tiles) / compute,
-                 prefill = prefill_gflop(c.text, talk.prompt) / compute;
+    const double vision = vision_gflop(c, talk.tiles).all() / compute,
+                 prefill = prefill_gflop(c.text, talk.prompt).all() / compute;
     return {{"vision", vision},
             {"prefill", prefill},
             {"first_token", vision + prefill},
@@ -200,19 +198,20 @@ Json problems_json(const ModelConfig& c, const Conversation& talk) {
 Json make_plan(const PlanFlags& flags) {
     const ModelConfig c = read_config(flags.model.model);
     const Conversation talk = plan_conversation(flags, c);
-    const ComputeTypes types =
-        choose_types(flags.model.load.dtype, c.dtype, cpu_kernels().native_bf16);
+    ComputeTypes types = choose_types(flags.model.load.dtype, c.dtype, cpu_kernels().native_bf16);
+    types.quant = parse_quant(flags.model.load.quant);
     const int64_t available = available_memory();
     Json plan = {{"model", flags.model.model},
                  {"parameters", count_parameters(c).total},
                  {"dtype", types.name()},
+                 {"quant", quant_name(types.quant)},
                  {"users", flags.users},
                  {"tokens", tokens_json(flags, c, talk)},
                  {"memory", memory_json(flags, c, talk, available)},
                  {"gflop",
-                  {{"vision", vision_gflop(c, talk.tiles)},
-                   {"tile", vision_gflop(c, 1)},
-                   {"prefill", prefill_gflop(c.text, talk.prompt)},
+                  {{"vision", vision_gflop(c, talk.tiles).all()},
+                   {"tile", vision_gflop(c, 1).all()},
+                   {"prefill", prefill_gflop(c.text, talk.prompt).all()},
                    {"token", decode_gflop(c.text, talk.prompt)}}},
                  {"machine", {{"available", available}}}};
     if (!flags.no_measure) {
@@ -286,10 +285,9 @@ void print_plan(const Json& plan) {
     line("available", gib(plan["machine"]["available"]));
     for (const auto& [type, m] : plan["memory"].items())
         line(type.c_str(),
-             fmt::format("{:>10} = weights {} + cache {} + activations {}; {}, {} users at most{}",
+             fmt::format("{:>10} = weights {} + cache {} + activations {}; {}, {} users at most",
                          gib(m["total"]), gib(m["weights"]), gib(m["cache"]), gib(m["activations"]),
-                         m["fits"] ? "fits" : "does NOT fit", m["most_users"].dump(),
-                         m["estimate"] ? " (an estimate)" : ""));
+                         m["fits"] ? "fits" : "does NOT fit", m["most_users"].dump()));
     print_times(plan);
     if (plan.contains("gpus"))
         for (size_t i = 0; i < plan["gpus"].size(); ++i) {

@@ -48,6 +48,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     config.layout = layout_of(*checkpoint_, config.layout);
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
+    types_.quant = parse_quant(options.quant);
     memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;

@@ -6,14 +6,15 @@
 
 namespace internvl {
 
-double vision_gflop(const ModelConfig& c, int64_t tiles) {
+Gflop vision_gflop(const ModelConfig& c, int64_t tiles) {
     const VisionConfig& v = c.vision;
     const double d = double(v.hidden), patches = double(v.patches()), n = patches + 1;
     const double embed = 2 * patches * double(3 * v.patch * v.patch) * d;
-    const double layer = 2 * n * (4 * d * d + 2 * d * double(v.intermediate)) + 4 * n * n * d;
+    const double layer = 2 * n * (4 * d * d + 2 * d * double(v.intermediate));
     const double rows = patches / 4, to = double(c.text.hidden);
     const double project = 2 * rows * (4 * d * to + to * to);
-    return double(tiles) * (embed + double(c.vision_layers) * layer + project) / 1e9;
+    const double times = double(tiles) / 1e9, layers = double(c.vision_layers);
+    return {times * (embed + layers * layer + project), times * layers * 4 * n * n * d};
 }
 
 // Products of one layer of the language model.
@@ -23,11 +24,11 @@ static int64_t layer_weights(const TextConfig& t) {
 }
 
 // Causal attention: half of the square.
-double prefill_gflop(const TextConfig& t, int64_t tokens) {
-    const double n = double(tokens), attention = 2 * n * (n + 1) * double(t.heads * t.head_dim);
-    return (double(t.layers) * (2 * n * double(layer_weights(t)) + attention) +
-            2 * double(t.hidden * t.vocab)) /
-           1e9;
+Gflop prefill_gflop(const TextConfig& t, int64_t tokens) {
+    const double n = double(tokens), layers = double(t.layers);
+    const double attention = 2 * n * (n + 1) * double(t.heads * t.head_dim);
+    const double products = layers * 2 * n * double(layer_weights(t));
+    return {(products + 2 * double(t.hidden * t.vocab)) / 1e9, layers * attention / 1e9};
 }
 
 double decode_gflop(const TextConfig& t, int64_t context) {
@@ -37,12 +38,10 @@ double decode_gflop(const TextConfig& t, int64_t context) {
            1e9;
 }
 
-double decode_gb(const TextConfig& t, int64_t context, int64_t users, int64_t weight_bytes,
-                 int64_t cache_bytes) {
-    const double weights =
-        double(t.layers * layer_weights(t) + t.hidden * t.vocab) * double(weight_bytes);
-    const double cache = 2.0 * double(t.layers * t.kv_heads * t.head_dim * context * cache_bytes);
-    return (weights + double(users) * cache) / 1e9;
+double decode_gb(const TextConfig& t, int64_t context, int64_t users, int64_t language_bytes,
+                 int64_t cache_element) {
+    const double cache = 2.0 * double(t.layers * t.kv_heads * t.head_dim * context * cache_element);
+    return (double(language_bytes) + double(users) * cache) / 1e9;
 }
 
 std::vector<GpuShare> split_over_gpus(const ModelConfig& c, int gpus) {

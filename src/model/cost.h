@@ -7,14 +7,19 @@ namespace internvl {
 
 // What a model has to compute and to read. A multiply-add counts as two operations (spec 3.7).
 
-double vision_gflop(const ModelConfig&, int64_t tiles);  // tower and projector
+// Products with weights may run in fewer bits than those of attention.
+struct Gflop {
+    double products = 0, attention = 0;
+    double all() const { return products + attention; }
+};
+Gflop vision_gflop(const ModelConfig&, int64_t tiles);  // tower and projector
 // `tokens` of a prompt that nothing precedes, with the logits of the last one.
-double prefill_gflop(const TextConfig&, int64_t tokens);
+Gflop prefill_gflop(const TextConfig&, int64_t tokens);
 double decode_gflop(const TextConfig&, int64_t context);  // one token behind `context` others
-// What `users` tokens read that are made together, each behind `context` others: all weights but
-// the embedding table once, and everyone's keys and values.
-double decode_gb(const TextConfig&, int64_t context, int64_t users, int64_t weight_bytes,
-                 int64_t cache_bytes);
+// What `users` tokens read that are made together, each behind `context` others: the products of
+// the language model once (memory.h), and everyone's keys and values.
+double decode_gb(const TextConfig&, int64_t context, int64_t users, int64_t language_bytes,
+                 int64_t cache_element);
 
 // What one GPU holds when the layers are shared out as the model card does (spec 8.3).
 struct GpuShare {

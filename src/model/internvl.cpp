@@ -49,7 +49,7 @@ static Vision load_vision(const ModelConfig& c, WeightLoader& w) {
     vision.heads = v.heads;
     vision.patch = v.patch;
     vision.transposed_shuffle = c.transposed_shuffle;
-    vision.patch_embedding = w.linear(names.patch);
+    vision.patch_embedding = w.linear(names.patch, Role::patches);
     const int64_t rows = v.patches() + 1;
     vision.first_row = w.sum(names.class_row, names.positions, v.hidden);
     const Tensor positions = w.activations(names.positions, rows, v.hidden);
@@ -61,18 +61,18 @@ static Vision load_vision(const ModelConfig& c, WeightLoader& w) {
         layer.mlp_norm = w.norm(of.mlp_norm, v.epsilon);
         layer.q_norm = w.norm({of.q_norm, ""}, v.epsilon);
         layer.k_norm = w.norm({of.k_norm, ""}, v.epsilon);
-        layer.qkv = w.linear(of.qkv);
-        layer.out = w.linear(of.out);
-        layer.up = w.linear(of.up);
-        layer.down = w.linear(of.down);
+        layer.qkv = w.linear(of.qkv, Role::vision);
+        layer.out = w.linear(of.out, Role::vision);
+        layer.up = w.linear(of.up, Role::vision);
+        layer.down = w.linear(of.down, Role::vision);
         layer.attention_scale = w.vector(of.attention_scale);
         layer.mlp_scale = w.vector(of.mlp_scale);
         vision.layers.push_back(std::move(layer));
     }
     vision.projector_norm =
         w.norm(names.projector_norm, 1e-5f);  // not the tower's epsilon (spec 4.2)
-    vision.projector_in = w.linear(names.projector_in);
-    vision.projector_out = w.linear(names.projector_out);
+    vision.projector_in = w.linear(names.projector_in, Role::projector);
+    vision.projector_out = w.linear(names.projector_out, Role::projector);
     return vision;
 }
 
@@ -91,22 +91,23 @@ static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, 
         layer.mlp_norm = w.norm(of.mlp_norm, t.epsilon);
         layer.q_norm = w.norm({of.q_norm, ""}, t.epsilon);
         layer.k_norm = w.norm({of.k_norm, ""}, t.epsilon);
-        layer.qkv = w.linear(of.qkv);
-        layer.out = w.linear(of.out);
-        layer.gate_up = w.linear(of.gate_up);
-        layer.down = w.linear(of.down);
+        layer.qkv = w.linear(of.qkv, Role::language);
+        layer.out = w.linear(of.out, Role::language);
+        layer.gate_up = w.linear(of.gate_up, Role::language);
+        layer.down = w.linear(of.down, Role::language);
         d.layers.push_back(std::move(layer));
     }
     d.final_norm = w.norm(names.final_norm, t.epsilon);
     // A head in the file is used whatever tie_word_embeddings says (spec 5).
-    d.head = w.linear({{checkpoint.find(names.head) ? names.head : names.embedding}, {""}});
+    d.head =
+        w.linear({{checkpoint.find(names.head) ? names.head : names.embedding}, {""}}, Role::head);
     d.embedding = w.table(names.embedding);
     return d;
 }
 
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
                     const ComputeTypes& types) {
-    WeightLoader weights(ctx, checkpoint, types.weights);
+    WeightLoader weights(ctx, checkpoint, types);
     return {config, load_vision(config, weights), load_decoder(config, checkpoint, weights)};
 }
 

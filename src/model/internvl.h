@@ -4,6 +4,7 @@
 #include "io/checkpoint.h"
 #include "model/config.h"
 #include "model/decoder.h"
+#include "model/quantize.h"
 #include "model/vision.h"
 
 namespace internvl {
@@ -22,11 +23,12 @@ struct InternVL {
                  int context_token) const;
 };
 
-// What --dtype means for a checkpoint on this machine (cli.md): the type of activations, and of
-// product weights unless they stay as filed.
+// What --dtype and --quant mean for a checkpoint on this machine (cli.md): the type of activations,
+// and of product weights unless they stay as filed or are quantised.
 struct ComputeTypes {
     DType activations = DType::f32;
     std::optional<DType> weights;
+    Quant quant = Quant::none;
     const char* name() const;  // "bf16", "fp16" or "fp32"
 };
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16);

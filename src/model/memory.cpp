@@ -23,46 +23,47 @@ int64_t elements(const TensorSpec& spec) {
 template <class Product, class Vector>
 void each_tensor(ModelConfig c, Product product, Vector vector) {
     c.vision.layers = c.vision_layers;  // those behind the selected one are not read
-    const std::string table = decoder_names(c).embedding;
+    const DecoderNames language = decoder_names(c);
     const VisionNames vision = vision_names(c);
     for (const TensorSpec& spec : expected_tensors(c)) {
-        if (spec.name == table) continue;
+        if (spec.name == language.embedding) continue;
         const bool rows = spec.name == vision.positions || spec.name == vision.class_row;
         if (spec.shape.size() == 1 || rows)
             vector(spec);
         else
-            product(spec);
+            product(spec, spec.name == vision.patch.weights[0] ? Role::patches
+                          : spec.name == language.head         ? Role::head
+                          : spec.part == Part::vision          ? Role::vision
+                          : spec.part == Part::projector       ? Role::projector
+                                                               : Role::language);
     }
-}
-
-int64_t packed(const TensorSpec& spec, DType dtype) {
-    const int64_t out = spec.shape[0];
-    return (packed_bytes(dtype, out, elements(spec) / out) + 63) / 64 * 64;
 }
 
 }  // namespace
 
-int64_t weight_bytes(const ModelConfig& c, const ComputeTypes& types) {
+static int64_t packed(const ModelConfig& c, const ComputeTypes& types, const TensorSpec& s,
+                      Role role) {
+    const int64_t out = s.shape[0], in = elements(s) / out;
     const DType dtype = types.weights.value_or(c.dtype);
+    return (packed_bytes(weight_format(types.quant, role, in, dtype), out, in) + 63) / 64 * 64;
+}
+
+int64_t weight_bytes(const ModelConfig& c, const ComputeTypes& types) {
     int64_t bytes = 0;
     each_tensor(
-        c, [&](const TensorSpec& s) { bytes += packed(s, dtype); },
+        c, [&](const TensorSpec& s, Role role) { bytes += packed(c, types, s, role); },
         [&](const TensorSpec& s) { bytes += elements(s) * size_of(DType::f32); });
     return bytes;
 }
 
-int64_t quantised_bytes(const ModelConfig& c, int bits) {
-    constexpr int64_t group = 128, group_bytes = 4;  // a scale and a zero for as many weights
+int64_t language_bytes(const ModelConfig& c, const ComputeTypes& types) {
     int64_t bytes = 0;
-    const std::string head = decoder_names(c).head;
     each_tensor(
         c,
-        [&](const TensorSpec& s) {
-            const int64_t n = elements(s);
-            const bool layer = s.part == Part::language && s.name != head;
-            bytes += layer ? n * bits / 8 + n / group * group_bytes : packed(s, DType::bf16);
+        [&](const TensorSpec& s, Role role) {
+            if (s.part == Part::language) bytes += packed(c, types, s, role);
         },
-        [&](const TensorSpec& s) { bytes += elements(s) * size_of(DType::f32); });
+        [](const TensorSpec&) {});
     return bytes;
 }
 
@@ -106,6 +107,12 @@ static std::string what_would_fit(const ModelConfig& c, int64_t available) {
     for (const ComputeTypes& types : {bf16, fp16})
         if (needed_bytes(c, types) <= available)
             return fmt::format("; --dtype {} needs {}", types.name(), gib(needed_bytes(c, types)));
+    for (const Quant quant : {Quant::int8, Quant::int4}) {
+        const ComputeTypes types{DType::bf16, DType::bf16, quant};
+        if (needed_bytes(c, types) <= available)
+            return fmt::format("; --quant {} needs {}", quant_name(quant),
+                               gib(needed_bytes(c, types)));
+    }
     std::string text;
     for (const Member& member : members())
         if (const int64_t bytes = needed_bytes(member.parsed(), bf16); bytes <= available)

@@ -7,8 +7,8 @@
 
 namespace internvl {
 
-WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, std::optional<DType> weights)
-    : ctx_(ctx), checkpoint_(checkpoint), weights_(weights) {
+WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, const ComputeTypes& types)
+    : ctx_(ctx), checkpoint_(checkpoint), types_(types) {
     // Address space for the worst case (16-bit files packed as fp32, every panel padded); untouched
     // pages cost nothing.
     int64_t bytes = 0;
@@ -42,30 +42,30 @@ static int64_t elements(const TensorEntry& e) {
     return int64_t(e.bytes.size()) / size_of(e.dtype);
 }
 
-Linear WeightLoader::linear(const LinearNames& names) {
+Linear WeightLoader::linear(const LinearNames& names, Role role) {
     std::vector<const TensorEntry*> entries;
     for (const std::string& name : names.weights) entries.push_back(&entry(name));
-    DType dtype = weights_.value_or(entries[0]->dtype);
+    DType dtype = types_.weights.value_or(entries[0]->dtype);
     for (const TensorEntry* e : entries)
-        if (!weights_ && e->dtype != dtype)
+        if (!types_.weights && e->dtype != dtype)
             dtype = DType::f32;  // blocks of one product share a type
     Linear layer;
     for (size_t i = 0; i < entries.size(); ++i) {
         const TensorEntry& e = *entries[i];
         Block block;
         block.name = e.name;
-        block.dtype = dtype;
         block.out = e.shape[0];
         block.in = elements(e) / e.shape[0];  // a convolution kernel is flattened
+        block.format = weight_format(types_.quant, role, block.in, dtype);
         block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
-        used_ += (packed_bytes(dtype, block.out, block.in) + 63) / 64 * 64;
+        used_ += (packed_bytes(block.format, block.out, block.in) + 63) / 64 * 64;
         Tensor weight = read(e, block.out, block.in);
         if (const AdapterEntries a = find_adapter(checkpoint_, e.name); a.down && a.up) {
             const int64_t rank = a.down->shape[0];
             weight = merge_adapter(weight, read(entry(a.down->name), rank, block.in),
                                    read(entry(a.up->name), block.out, rank));
         }
-        ctx_.kernels.pack(weight, dtype, block.packed.get(), ctx_.pool);
+        ctx_.kernels.pack(weight, block.format, block.packed.get(), ctx_.pool);
         checkpoint_.drop(e);
         if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
         layer.in = block.in;

@@ -1,11 +1,11 @@
 #pragma once
 #include <initializer_list>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "io/checkpoint.h"
 #include "model/families.h"
+#include "model/internvl.h"
 #include "ops/ops.h"
 
 namespace internvl {
@@ -14,10 +14,9 @@ namespace internvl {
 // once and its pages are let go, so that memory holds one copy.
 class WeightLoader {
   public:
-    // `weights`: the type of product weights, or none to keep each as filed.
-    WeightLoader(Context&, Checkpoint&, std::optional<DType> weights);
+    WeightLoader(Context&, Checkpoint&, const ComputeTypes&);
 
-    Linear linear(const LinearNames&);           // one block per tensor
+    Linear linear(const LinearNames&, Role);     // one block per tensor
     Norm norm(const NormNames&, float epsilon);  // none for no names
     Tensor vector(const std::string& name);      // f32, one dimension
     // Any shape of the file, converted to activations, as [rows, width].
@@ -33,7 +32,7 @@ class WeightLoader {
 
     Context& ctx_;
     Checkpoint& checkpoint_;
-    std::optional<DType> weights_;
+    ComputeTypes types_;
     std::shared_ptr<void> memory_;  // of packed weights
     int64_t used_ = 0;
 };

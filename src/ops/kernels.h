@@ -16,11 +16,32 @@
 
 namespace internvl {
 
+// How the weights of a product are kept. int8: a scale for each output, no zero. int4: `group`
+// inputs (a multiple of 8, at most 128) share a scale and a zero.
+struct WeightFormat {
+    enum Kind : uint8_t { plain, int8, int4 } kind = plain;
+    DType dtype = DType::f32;  // of plain ones: f32, bf16 or f16
+    int group = 0;
+
+    WeightFormat() = default;
+    WeightFormat(DType type) : dtype(type) {}
+    WeightFormat(Kind k, int g = 0) : kind(k), group(g) {}
+    bool operator==(const WeightFormat&) const = default;
+};
+
 // Weights are kept once, packed for every number of rows alike: panels of 64 outputs, each one
 // stream over the inputs, [ceil(out/64)][in/P][64][P] with P = 1 for f32 and 2 for 16-bit types;
-// missing outputs of the last panel are zero.
+// missing outputs of the last panel are zero. Quantised panels: ops/cpu/quant_tile.h.
 constexpr int64_t panel_width = 64;
-int64_t packed_bytes(DType dtype, int64_t out, int64_t in);
+int64_t packed_bytes(const WeightFormat& format, int64_t out, int64_t in);
+
+// Quantised weights as a file holds them: weight = (code - zero) * scale.
+struct WeightCodes {
+    int64_t out, in;
+    const uint8_t* codes;  // [out, in]: int8 signed, without a zero; int4 0..15
+    const float* scale;    // [out, groups]; int8: [out]. int4: rounded to f16
+    const uint8_t* zero;   // [out, groups]; int4 only
+};
 
 // A cache block holds 16 tokens of one key/value head, laid out as the packed right-hand side of a
 // product: keys [head_dim/P][16][P], values [16/P][head_dim][P].
@@ -38,14 +59,30 @@ struct GemmBlock {
 
 // c = residual + scale * activation(a * weight^T + bias)
 struct GemmArgs {
-    View a;              // [rows, in], rows may be strided; activations
-    View c;              // [rows, columns]; activations or f32
-    DType weight_dtype;  // f32, bf16, f16 with f32 activations; bf16 with bf16 ones
+    View a;      // [rows, in], rows may be strided; activations, or their codes (QuantizeArgs)
+    View c;      // [rows, columns]; activations or f32
+    int64_t in;  // inputs; codes of rows have a few more
+    WeightFormat format;  // f32, bf16, f16 with f32 activations; bf16 with bf16 ones; int8, int4
+    // Of a quantised `a`; with int4, `a` may also be f32, and weights are then widened.
+    const float* a_scale = nullptr;
+    const float* a_sum = nullptr;
     const GemmBlock* blocks;
     int block_count;
     Activation activation = Activation::none;
     const float* scale = nullptr;  // [columns] or null
     View residual;                 // [rows, columns] like c, may be c itself; or absent
+};
+
+// Rows to codes: x = code * scale, the scale that of the largest magnitude over 127.
+struct QuantizeArgs {
+    View x;         // [rows, in], rows may be strided; activations
+    int64_t group;  // inputs that share a scale; 0: the whole row
+    // [rows, stride]: whole rows as code + 128, with a stride of `in` rounded up to 4; groups as
+    // signed bytes.
+    uint8_t* codes;
+    int64_t stride;
+    float* scale;  // [rows, groups]
+    float* sum;    // [rows, groups] of the codes; null for whole rows
 };
 
 struct NormArgs {
@@ -104,8 +141,11 @@ struct Kernels {
     Isa isa;
     bool native_bf16;  // products of bf16 run at full rate
 
-    // w [out, in] of any float type, rows may be strided -> dst, packed_bytes(dtype, out, in).
-    void (*pack)(const View& w, DType dtype, void* dst, ThreadPool&);
+    // w [out, in] of any float type, rows may be strided -> dst, packed_bytes(format, out, in).
+    // Quantised by rounding to nearest.
+    void (*pack)(const View& w, const WeightFormat&, void* dst, ThreadPool&);
+    void (*pack_codes)(const WeightCodes&, const WeightFormat&, void* dst, ThreadPool&);
+    void (*quantize_rows)(const QuantizeArgs&, ThreadPool&);
     void (*gemm)(const GemmArgs&, ThreadPool&);
     void (*layer_norm)(const NormArgs&, ThreadPool&);
     void (*rms_norm)(const NormArgs&, ThreadPool&);

@@ -2,6 +2,29 @@
 
 namespace internvl {
 
+namespace {
+
+// Rows as quantised weights want them, or nothing where these want floats.
+struct QuantizedRows {
+    Tensor codes, scale, sum;
+};
+
+QuantizedRows quantize_rows(Context& ctx, const View& x, const WeightFormat& format) {
+    const bool groups = format.kind == WeightFormat::int4;
+    if (format.kind == WeightFormat::plain || (groups && x.dtype == DType::f32)) return {};
+    const int64_t rows = x.dim[0], in = x.dim[1], parts = groups ? in / format.group : 1;
+    QuantizedRows q;
+    q.codes = ctx.arena.get(DType::u8, {rows, (in + 3) / 4 * 4});
+    q.scale = ctx.arena.get(DType::f32, {rows, parts});
+    q.sum = ctx.arena.get(DType::f32, {rows, parts});
+    ctx.kernels.quantize_rows({x, groups ? format.group : 0, q.codes.as<uint8_t>(), q.codes.dim[1],
+                               q.scale.as<float>(), q.sum.as<float>()},
+                              ctx.pool);
+    return q;
+}
+
+}  // namespace
+
 void linear_into(Context& ctx, const View& x, const Linear& layer, const View& out,
                  const Epilogue& epilogue) {
     assert(x.rank == 2 && x.dim[1] == layer.in && out.dim[0] == x.dim[0] &&
@@ -10,7 +33,7 @@ void linear_into(Context& ctx, const View& x, const Linear& layer, const View& o
     std::vector<GemmBlock> blocks;
     int64_t column = 0;
     for (const Block& block : layer.blocks) {
-        assert(block.dtype == layer.blocks[0].dtype);
+        assert(block.format == layer.blocks[0].format);
         blocks.push_back(
             {block.packed.get(), block.bias ? block.bias.as<float>() : nullptr, block.out, column});
         column += block.out;
@@ -18,12 +41,19 @@ void linear_into(Context& ctx, const View& x, const Linear& layer, const View& o
     GemmArgs args;
     args.a = x;
     args.c = out;
-    args.weight_dtype = layer.blocks[0].dtype;
+    args.in = layer.in;
+    args.format = layer.blocks[0].format;
     args.blocks = blocks.data();
     args.block_count = int(blocks.size());
     args.activation = epilogue.activation;
     args.scale = epilogue.scale ? epilogue.scale->as<float>() : nullptr;
     args.residual = epilogue.residual;
+    const QuantizedRows codes = quantize_rows(ctx, x, args.format);
+    if (codes.codes) {
+        args.a = codes.codes;
+        args.a_scale = codes.scale.as<float>();
+        args.a_sum = codes.sum.as<float>();
+    }
     ctx.kernels.gemm(args, ctx.pool);
 }
 

@@ -11,7 +11,7 @@ namespace internvl {
 struct Block {
     std::string name;
     std::shared_ptr<void> packed;
-    DType dtype = DType::f32;
+    WeightFormat format;
     int64_t out = 0, in = 0;
     Tensor bias;  // [out] f32, or absent
 };

@@ -137,7 +137,7 @@ TEST(Mistakes, Usage) {
     expect_failure(run_program({"chat", "demo", "-p", "x", "--bound", "3"}), 2, "--bound");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--num-segments", "0"}), 2,
                    "--num-segments");
-    expect_failure(run_program({"chat", "demo", "-p", "x", "--quant", "int8"}), 2, "--quant");
+    expect_failure(run_program({"chat", "demo", "-p", "x", "--quant", "int3"}), 2, "int3");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--device", "cuda"}), 2, "--device");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--dtype", "int3"}), 2, "dtype");
     expect_failure(run_program({"serve", "demo"}), 2, "serve");

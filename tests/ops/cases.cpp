@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -50,6 +51,61 @@ static double exact_gelu(double x) {
     return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
 }
 
+// --- quantised rows ---
+
+static Tensor each_run(const View& rows, int64_t group,
+                       const std::function<void(const float*, float*, int64_t)>& run) {
+    const int64_t in = rows.dim[1], size = group > 0 ? group : in;
+    Tensor out = make_tensor(DType::f32, {rows.dim[0], in});
+    std::vector<float> x(static_cast<size_t>(size));
+    for (int64_t at = 0; at < rows.dim[0] * in; at += size) {
+        for (int64_t i = 0; i < size; ++i) x[size_t(i)] = float(element(rows, at + i));
+        run(x.data(), out.as<float>() + at, size);
+    }
+    return out;
+}
+
+Tensor as_int8(const View& rows, int64_t group) {
+    return each_run(rows, group, [](const float* x, float* y, int64_t n) {
+        float most = 0;
+        for (int64_t i = 0; i < n; ++i) most = std::max(most, std::abs(x[i]));
+        const float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
+        for (int64_t i = 0; i < n; ++i) y[i] = std::nearbyint(x[i] * inverse) * scale;
+    });
+}
+
+Tensor as_int4(const View& rows, int64_t group) {
+    return each_run(rows, group, [](const float* x, float* y, int64_t n) {
+        const float low = std::min(0.0f, *std::min_element(x, x + n));
+        const float high = std::max(0.0f, *std::max_element(x, x + n));
+        const float scale = to_float(to_f16((high - low) / 15));
+        const float inverse = scale > 0 ? 1 / scale : 0;
+        const float zero = scale > 0 ? std::min(15.0f, std::floor(-low / scale + 0.5f)) : 0;
+        for (int64_t i = 0; i < n; ++i)
+            y[i] = (std::clamp(std::nearbyint(x[i] * inverse) + zero, 0.0f, 15.0f) - zero) * scale;
+    });
+}
+
+RowCodes::RowCodes(const GemmArgs& args)
+    : x(args.a), group(args.format.kind == WeightFormat::int4 ? args.format.group : 0) {
+    const bool floats = args.format.kind == WeightFormat::plain ||
+                        (args.format.kind == WeightFormat::int4 && x.dtype == DType::f32);
+    if (floats) return;
+    const int64_t parts = group > 0 ? args.in / group : 1;
+    codes = make_tensor(DType::u8, {x.dim[0], (args.in + 3) / 4 * 4});
+    scale = make_tensor(DType::f32, {x.dim[0], parts});
+    sum = make_tensor(DType::f32, {x.dim[0], parts});
+}
+
+void RowCodes::make(const Kernels& k, ThreadPool& pool, GemmArgs& args) {
+    if (!codes) return;
+    k.quantize_rows(
+        {x, group, codes.as<uint8_t>(), codes.dim[1], scale.as<float>(), sum.as<float>()}, pool);
+    args.a = codes;
+    args.a_scale = scale.as<float>();
+    args.a_sum = sum.as<float>();
+}
+
 // --- products ---
 
 struct GemmShape {
@@ -64,6 +120,7 @@ struct GemmData {
     std::vector<std::shared_ptr<void>> packed;
     std::vector<GemmBlock> blocks;
     GemmArgs args;
+    Tensor seen;  // `a` and `weights` as the product sees them
 };
 
 static double gemm_error(const GemmData& d, const GemmShape& s) {
@@ -75,7 +132,7 @@ static double gemm_error(const GemmData& d, const GemmShape& s) {
             for (int64_t n = 0; n < s.outs[b]; ++n, ++column) {
                 double sum = s.bias ? element(d.biases[b], n) : 0;
                 for (int64_t k = 0; k < s.in; ++k)
-                    sum += element(d.a, row * s.in + k) * element(d.weights[b], n * s.in + k);
+                    sum += element(d.seen, row * s.in + k) * element(d.weights[b], n * s.in + k);
                 if (s.gelu) sum = exact_gelu(sum);
                 if (s.scale) sum *= element(d.scale, column);
                 if (s.residual) sum += element(d.residual, row * columns + column);
@@ -85,7 +142,17 @@ static double gemm_error(const GemmData& d, const GemmShape& s) {
     return worst;
 }
 
-static Prepared prepare_gemm(const GemmShape& s, DType activations, DType weights) {
+// Before packing: what will be left of the weights, and of the rows.
+static void quantise(GemmData& d, const WeightFormat& f) {
+    d.seen = d.a;
+    if (f.kind == WeightFormat::plain) return;
+    const bool int4 = f.kind == WeightFormat::int4;
+    for (Tensor& w : d.weights) w = int4 ? as_int4(w, f.group) : as_int8(w, 0);
+    if (!int4 || d.a.dtype != DType::f32) d.seen = as_int8(d.a, f.group);
+}
+
+static Prepared prepare_gemm(const GemmShape& s, DType activations, const WeightFormat& format,
+                             DType weights) {
     auto d = std::make_shared<GemmData>();
     int64_t columns = 0;
     for (const int64_t n : s.outs) columns += n;
@@ -99,25 +166,31 @@ static Prepared prepare_gemm(const GemmShape& s, DType activations, DType weight
         d->weights.push_back(
             random_tensor(weights, {s.outs[b], s.in}, 10 + b, 1 / std::sqrt(float(s.in))));
         d->biases.push_back(random_tensor(DType::f32, {s.outs[b]}, 20 + b));
-        d->packed.push_back(map_memory(size_t(packed_bytes(weights, s.outs[b], s.in))));
+        d->packed.push_back(map_memory(size_t(packed_bytes(format, s.outs[b], s.in))));
         d->blocks.push_back(
             {d->packed[b].get(), s.bias ? d->biases[b].as<float>() : nullptr, s.outs[b], column});
         column += s.outs[b];
     }
     ThreadPool one(1);
     for (size_t b = 0; b < s.outs.size(); ++b)
-        cpu_kernels().pack(d->weights[b], weights, d->packed[b].get(), one);
+        cpu_kernels().pack(d->weights[b], format, d->packed[b].get(), one);
     d->args.a = d->a;
     d->args.c = d->c;
-    d->args.weight_dtype = weights;
+    d->args.in = s.in;
+    d->args.format = format;
     d->args.blocks = d->blocks.data();
     d->args.block_count = int(s.outs.size());
     d->args.activation = s.gelu ? Activation::gelu : Activation::none;
     d->args.scale = s.scale ? d->scale.as<float>() : nullptr;
     if (s.residual) d->args.residual = d->residual;
-    return {[d](const Kernels& k, ThreadPool& pool) { k.gemm(d->args, pool); },
+    quantise(*d, format);
+    auto codes = std::make_shared<RowCodes>(d->args);
+    return {[d, codes](const Kernels& k, ThreadPool& pool) {
+                codes->make(k, pool, d->args);
+                k.gemm(d->args, pool);
+            },
             [d, s] { return gemm_error(*d, s); }, 2.0 * double(s.rows * s.in * columns),
-            double(s.in * columns * size_of(weights))};
+            double(packed_bytes(format, columns, s.in))};
 }
 
 static void add_gemm(std::vector<OpCase>& list) {
@@ -151,13 +224,34 @@ static void add_gemm(std::vector<OpCase>& list) {
             list.push_back({fmt::format("gemm/{}x{}/{}x{}x{}", dtype_name(a), dtype_name(w), s.rows,
                                         s.in, s.outs[0]),
                             a, tolerance_of(s.f32_out ? f32 : a, s.in),
-                            [=] { return prepare_gemm(s, a, w); }});
+                            [=] { return prepare_gemm(s, a, w, w); }});
         for (const GemmShape& s : real)
             list.push_back({fmt::format("gemm/{}x{}/{}x{}x{}", dtype_name(a), dtype_name(w), s.rows,
                                         s.in, s.outs[0]),
                             a, tolerance_of(s.f32_out ? f32 : a, s.in),
-                            [=] { return prepare_gemm(s, a, w); }, true});
+                            [=] { return prepare_gemm(s, a, w, w); }, true});
     }
+    const std::pair<const char*, WeightFormat> formats[] = {
+        {"int8", WeightFormat::int8},
+        {"int4", {WeightFormat::int4, 32}},
+        {"int4x64", {WeightFormat::int4, 64}},
+        {"int4x128", {WeightFormat::int4, 128}}};
+    for (const auto& format : formats)
+        for (const DType a : {f32, bf16}) {
+            const auto add = [&](const GemmShape& s, bool large) {
+                const WeightFormat f = format.second;
+                if (f.group > 0 && s.in % f.group != 0) return;
+                list.push_back({fmt::format("gemm/{}x{}/{}x{}x{}", dtype_name(a), format.first,
+                                            s.rows, s.in, s.outs[0]),
+                                large && a == bf16 ? i8 : a,
+                                tolerance_of(s.f32_out ? f32 : a, s.in),
+                                [=] { return prepare_gemm(s, a, f, bf16); }, large});
+            };
+            for (const GemmShape& s : small) add(s, false);
+            for (const GemmShape& s : real)
+                if (a == bf16 && format.second.group % 64 == 0 && format.second.group < 128)
+                    add(s, true);
+        }
 }
 
 // --- rows: norms, gate, rotation, copies ---

@@ -36,4 +36,17 @@ Tensor random_tensor(DType dtype, std::initializer_list<int64_t> shape, uint64_t
                      float scale = 1);
 double element(const View& v, int64_t index);  // of a contiguous view
 
+// Rows as int8 or int4 codes give them back, by the rules of kernels.h written down once more: each
+// run of `group` values (0: the whole row) has its own scale, int4 a zero too.
+Tensor as_int8(const View& rows, int64_t group);
+Tensor as_int4(const View& rows, int64_t group);
+// What a product does before it multiplies: rows to codes, where the weights want them.
+struct RowCodes {
+    Tensor codes, scale, sum;
+    RowCodes(const GemmArgs&);
+    void make(const Kernels&, ThreadPool&, GemmArgs&);  // and puts them into the call
+    View x;
+    int64_t group;
+};
+
 }  // namespace internvl

@@ -37,23 +37,30 @@ static std::vector<char> row_bytes(const View& v, int64_t row) {
 TEST(RowIndependence, Products) {
     const int64_t in = 96, out = 200, rows = 131;
     for (const Isa isa : instruction_sets())
-        for (const auto& [a_type, w_type] : {std::pair(DType::f32, DType::f32),
+        for (const auto& [a_type, format] : {std::pair<DType, WeightFormat>(DType::f32, DType::f32),
                                              {DType::f32, DType::bf16},
                                              {DType::f32, DType::f16},
-                                             {DType::bf16, DType::bf16}}) {
+                                             {DType::bf16, DType::bf16},
+                                             {DType::f32, WeightFormat::int8},
+                                             {DType::bf16, WeightFormat::int8},
+                                             {DType::f32, {WeightFormat::int4, 32}},
+                                             {DType::bf16, {WeightFormat::int4, 32}}}) {
+            const WeightFormat f = format;
             const Kernels k = cpu_kernels_for(isa);
             ThreadPool one(1), three(3);
-            const Tensor w = random_tensor(w_type, {out, in}, 1),
+            const Tensor w = random_tensor(f.dtype, {out, in}, 1),
                          a = random_tensor(a_type, {rows, in}, 2);
-            const auto packed = map_memory(size_t(packed_bytes(w_type, out, in)));
-            k.pack(w, w_type, packed.get(), one);
+            const auto packed = map_memory(size_t(packed_bytes(f, out, in)));
+            k.pack(w, f, packed.get(), one);
             const GemmBlock block{packed.get(), nullptr, out, 0};
             const auto product = [&](const View& x, ThreadPool& pool) {
                 Tensor c = make_tensor(a_type, {x.dim[0], out});
                 GemmArgs args;
-                args.a = x, args.c = c, args.weight_dtype = w_type, args.blocks = &block,
+                args.a = x, args.c = c, args.in = in, args.format = f, args.blocks = &block,
                 args.block_count = 1;
                 args.activation = Activation::gelu;
+                RowCodes codes(args);
+                codes.make(k, pool, args);
                 k.gemm(args, pool);
                 return c;
             };
@@ -67,6 +74,45 @@ TEST(RowIndependence, Products) {
                           row_bytes(all, row));
             }
         }
+}
+
+// Weights become the same bytes on every instruction set, and their codes those bytes again.
+TEST(Pack, IsTheSameEverywhere) {
+    const int64_t in = 192, out = 100, groups = in / 64;
+    ThreadPool pool(2);
+    const Tensor w = random_tensor(DType::bf16, {out, in}, 1);
+    for (const WeightFormat& f : {WeightFormat(WeightFormat::int8), {WeightFormat::int4, 64}}) {
+        const int64_t bytes = packed_bytes(f, out, in);
+        std::vector<char> expected(static_cast<size_t>(bytes)), got = expected, again = expected;
+        cpu_kernels().pack(w, f, expected.data(), pool);
+        for (const Isa isa : instruction_sets()) {
+            cpu_kernels_for(isa).pack(w, f, got.data(), pool);
+            EXPECT_EQ(got, expected) << isa_name(isa);
+        }
+        // The codes, found again in what they stand for.
+        const bool int4 = f.kind == WeightFormat::int4;
+        const Tensor value = int4 ? as_int4(w, 64) : as_int8(w, 0);
+        std::vector<uint8_t> codes(size_t(out * in)), zero(size_t(out * groups));
+        std::vector<float> scale(size_t(int4 ? out * groups : out));
+        for (int64_t n = 0; n < out; ++n)
+            for (int64_t k = 0; k < in; ++k) {
+                const char* header = expected.data() + n / 64 * packed_bytes(f, 64, in) +
+                                     (int4 ? k / 64 * (packed_bytes(f, 64, in) / groups) : 0);
+                const size_t at = size_t(int4 ? n * groups + k / 64 : n);
+                f16_t half;
+                std::memcpy(&half, header + 2 * (n % 64), 2);
+                std::memcpy(&scale[at], header + 4 * (n % 64), 4);
+                if (int4) {
+                    scale[at] = to_float(half);
+                    zero[at] = uint8_t(header[128 + n % 64]);
+                }
+                codes[size_t(n * in + k)] =
+                    uint8_t(std::lround(value.as<float>()[n * in + k] / scale[at]) + zero[at]);
+            }
+        cpu_kernels().pack_codes({out, in, codes.data(), scale.data(), zero.data()}, f,
+                                 again.data(), pool);
+        EXPECT_EQ(again, expected);
+    }
 }
 
 // A prompt computed in pieces, at once, or token by token: the same bits.

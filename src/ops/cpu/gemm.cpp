@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/cpu/quant_tile.h"
 #include "ops/cpu/tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -56,29 +57,112 @@ static Panel find_panel(const GemmArgs& g, int64_t panel) {
     return {block, panel * panel_width};
 }
 
-// Rows [begin, end) of one panel of outputs.
-static void panel_rows(const GemmArgs& g, TileKernel tile, Panel panel, int64_t begin,
-                       int64_t end) {
-    const int64_t in = g.a.dim[1], per_step = size_of(g.weight_dtype) == 2 ? 2 : 1;
-    const int64_t step_bytes = panel_width * per_step * size_of(g.weight_dtype),
-                  steps = in / per_step;
-    const void* weights = static_cast<const char*>(panel.block->weight) +
-                          panel.first / panel_width * steps * step_bytes;
-    const int64_t count = std::min(panel_width, panel.block->out - panel.first);
+// The tile that suits the weights of a product.
+struct Tiles {
+    TileKernel plain;
+    QuantTileKernel quantised;
+};
+
+// Bytes of one panel of 64 outputs.
+static int64_t panel_bytes(const GemmArgs& g) {
+    return packed_bytes(g.format, panel_width, g.in);
+}
+
+static const char* panel_start(const GemmArgs& g, const Panel& panel) {
+    return static_cast<const char*>(panel.block->weight) +
+           panel.first / panel_width * panel_bytes(g);
+}
+
+// Sums of `rows` rows from `row` on -> [rows, 64], plain weights or codes.
+static void plain_sums(const GemmArgs& g, TileKernel tile, const void* weights, int64_t row,
+                       int rows, int strips, float* sums) {
+    const int64_t per_step = size_of(g.format.dtype) == 2 ? 2 : 1;
+    const int64_t step_bytes = panel_width * per_step * size_of(g.format.dtype);
     int64_t offset[tile_strips];
     for (int s = 0; s < tile_strips; ++s) offset[s] = s * step_bytes / tile_strips;
+    tile(rows, {g.a.at(row * g.a.stride[0]), g.a.stride[0], &weights, 1, g.in / per_step,
+                step_bytes, offset, strips, sums, panel_width, false});
+}
+
+static void code_sums(const GemmArgs& g, QuantTileKernel tile, const char* panel, int64_t row,
+                      int rows, int strips, float* sums) {
+    const int64_t groups = g.format.kind == WeightFormat::int4 ? g.in / g.format.group : 1;
+    tile(rows,
+         {g.a.as<uint8_t>() + row * g.a.stride[0], g.a.stride[0], g.a_scale + row * groups,
+          g.a_sum + row * groups, panel, (g.in + 3) / 4, groups, g.format.group, strips, sums});
+}
+
+// Rows [begin, end) of one panel of outputs.
+static void panel_rows(const GemmArgs& g, const Tiles& tiles, const Panel& panel, int64_t begin,
+                       int64_t end) {
+    const char* weights = panel_start(g, panel);
+    const int64_t count = std::min(panel_width, panel.block->out - panel.first);
+    const int strips = int((count + 15) / 16);
     HWY_ALIGN float sums[tile_rows * panel_width];
     const auto finish = g.c.dtype == DType::f32 ? finish_row<float> : finish_row<bf16_t>;
     for (int64_t row = begin; row < end; row += tile_rows) {
         const int rows = int(std::min<int64_t>(tile_rows, end - row));
-        tile(rows, {g.a.at(row * g.a.stride[0]), g.a.stride[0], &weights, 1, steps, step_bytes,
-                    offset, int((count + 15) / 16), sums, panel_width, false});
+        if (tiles.quantised)
+            code_sums(g, tiles.quantised, weights, row, rows, strips, sums);
+        else
+            plain_sums(g, tiles.plain, weights, row, rows, strips, sums);
         for (int r = 0; r < rows; ++r)
             finish(g, *panel.block, sums + r * panel_width, row + r, panel.first, count);
     }
 }
 
-static void gemm(const GemmArgs& g, TileKernel tile, ThreadPool& pool) {
+// int4 codes as f32, packed like f32 weights: [group][64].
+static void widen_group(const char* header, int64_t group, float* to) {
+    const f16_t* scale = reinterpret_cast<const f16_t*>(header);
+    const uint8_t* zero = reinterpret_cast<const uint8_t*>(header + 128);
+    const uint8_t* codes = reinterpret_cast<const uint8_t*>(header + int4_group_header);
+    const hn::Rebind<uint8_t, D> bytes;
+    for (int64_t n = 0; n < panel_width; n += lanes) {
+        const V by = load(scale + n);
+        const auto minus = hn::PromoteTo(DI(), hn::LoadU(bytes, zero + n));
+        for (int64_t k = 0; k < group; k += 8) {
+            // The 4 bytes of an output as one number.
+            const auto eight = hn::LoadU(
+                DU(), reinterpret_cast<const uint32_t*>(codes + (k / 8 * panel_width + n) * 4));
+            for (int64_t i = 0; i < 8; ++i) {
+                const int shift = int(i < 4 ? 8 * i : 8 * (i - 4) + 4);
+                const auto code = hn::And(hn::ShiftRightSame(eight, shift), hn::Set(DU(), 15));
+                const auto centred = hn::Sub(hn::BitCast(DI(), code), minus);
+                store(hn::Mul(hn::ConvertTo(D(), centred), by), to + (k + i) * panel_width + n);
+            }
+        }
+    }
+}
+
+// The same with f32 rows and int4 weights, which are widened group by group: exact products for
+// those who compare, and for processors without products of bytes.
+static void widened_rows(const GemmArgs& g, TileKernel tile, const Panel& panel, int64_t begin,
+                         int64_t end) {
+    constexpr int64_t most_rows = 4 * tile_rows, most_group = 128;
+    HWY_ALIGN float sums[most_rows * panel_width], weights[most_group * panel_width];
+    const int64_t group = g.format.group,
+                  count = std::min(panel_width, panel.block->out - panel.first);
+    const auto finish = g.c.dtype == DType::f32 ? finish_row<float> : finish_row<bf16_t>;
+    int64_t offset[tile_strips];
+    for (int s = 0; s < tile_strips; ++s) offset[s] = s * 16 * int64_t(sizeof(float));
+    for (int64_t first = begin; first < end; first += most_rows) {
+        const int64_t last = std::min(first + most_rows, end);
+        const char* header = panel_start(g, panel);
+        for (int64_t k = 0; k < g.in; k += group, header += int4_group_bytes(group)) {
+            widen_group(header, group, weights);
+            const void* const from = weights;
+            for (int64_t row = first; row < last; row += tile_rows)
+                tile(int(std::min<int64_t>(tile_rows, last - row)),
+                     {g.a.at(row * g.a.stride[0] + k), g.a.stride[0], &from, 1, group,
+                      panel_width * int64_t(sizeof(float)), offset, int((count + 15) / 16),
+                      sums + (row - first) * panel_width, panel_width, k > 0});
+        }
+        for (int64_t row = first; row < last; ++row)
+            finish(g, *panel.block, sums + (row - first) * panel_width, row, panel.first, count);
+    }
+}
+
+static void gemm(const GemmArgs& g, const Tiles& tiles, ThreadPool& pool) {
     int64_t panels = 0;
     for (int b = 0; b < g.block_count; ++b)
         panels += (g.blocks[b].out + panel_width - 1) / panel_width;
@@ -87,23 +171,43 @@ static void gemm(const GemmArgs& g, TileKernel tile, ThreadPool& pool) {
     const int64_t chunk =
         std::max<int64_t>(tile_rows, (384 << 10) / row_bytes / tile_rows * tile_rows);
     const int64_t chunks = (rows + chunk - 1) / chunk;
+    const bool widen = g.format.kind == WeightFormat::int4 && g.a.dtype == DType::f32;
     pool.parallel_for(chunks * panels, 1, [&](int64_t begin, int64_t end, int) {
         for (int64_t task = begin; task < end; ++task) {
-            const int64_t first = task / panels * chunk;
-            panel_rows(g, tile, find_panel(g, task % panels), first, std::min(first + chunk, rows));
+            const int64_t first = task / panels * chunk, last = std::min(first + chunk, rows);
+            const Panel panel = find_panel(g, task % panels);
+            if (widen)
+                widened_rows(g, tiles.plain, panel, first, last);
+            else
+                panel_rows(g, tiles, panel, first, last);
         }
     });
 }
 
-static void gemm_plain(const GemmArgs& g, ThreadPool& pool) {
-    gemm(g, tile_kernel(g.a.dtype, g.weight_dtype, false), pool);
-}
-static void gemm_pairs(const GemmArgs& g, ThreadPool& pool) {
-    gemm(g, tile_kernel(g.a.dtype, g.weight_dtype, true), pool);
+static void gemm_with(const GemmArgs& g, const QuantTiles& quantised, bool pairs,
+                      ThreadPool& pool) {
+    Tiles tiles{};
+    if (g.format.kind == WeightFormat::plain)
+        tiles.plain = tile_kernel(g.a.dtype, g.format.dtype, pairs);
+    else if (g.a.dtype == DType::f32)
+        tiles.plain = tile_kernel(DType::f32, DType::f32, false);
+    else
+        tiles.quantised = g.format.kind == WeightFormat::int8 ? quantised.int8 : quantised.int4;
+    gemm(g, tiles, pool);
 }
 
-static void fill(Kernels& table, bool pairs) {
-    table.gemm = pairs ? gemm_pairs : gemm_plain;
+static void gemm_plain(const GemmArgs& g, ThreadPool& pool) {
+    gemm_with(g, quant_tiles_plain, false, pool);
+}
+static void gemm_avx2(const GemmArgs& g, ThreadPool& pool) {
+    gemm_with(g, quant_tiles_avx2, false, pool);
+}
+static void gemm_pairs(const GemmArgs& g, ThreadPool& pool) {
+    gemm_with(g, quant_tiles_vnni, true, pool);
+}
+
+static void fill(Kernels& table, bool avx2, bool pairs) {
+    table.gemm = pairs ? gemm_pairs : avx2 ? gemm_avx2 : gemm_plain;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -113,64 +217,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace internvl {
 
-int64_t packed_bytes(DType dtype, int64_t out, int64_t in) {
-    return (out + panel_width - 1) / panel_width * panel_width * in * size_of(dtype);
-}
-
-template <class To>
-static void write_value(float value, To* to) {
-    if constexpr (sizeof(To) == 4)
-        *to = value;
-    else if constexpr (std::is_same_v<To, bf16_t>)
-        *to = to_bf16(value);
-    else
-        *to = to_f16(value);
-}
-
-// Panels [begin, end). Same type: bits are moved; else by way of fp32.
-template <class From, class To>
-static void pack_panels(const View& w, void* dst, int64_t begin, int64_t end) {
-    constexpr int64_t per_step = sizeof(To) == 2 ? 2 : 1;
-    const int64_t out = w.dim[0], in = w.dim[1];
-    for (int64_t panel = begin; panel < end; ++panel) {
-        To* to = static_cast<To*>(dst) + panel * panel_width * in;
-        // Step by step through 64 rows at once: each row is a stream of its own, each line of `to`
-        // is written once.
-        for (int64_t step = 0; step < in / per_step; ++step)
-            for (int64_t n = 0; n < panel_width; ++n) {
-                const int64_t row = panel * panel_width + n;
-                To* place = to + (step * panel_width + n) * per_step;
-                const From* from = w.as<From>() + row * w.stride[0] + step * per_step;
-                for (int64_t p = 0; p < per_step; ++p) {
-                    if (row >= out)
-                        place[p] = To{};
-                    else if constexpr (std::is_same_v<From, To>)
-                        place[p] = from[p];
-                    else
-                        write_value(to_float(from[p]), place + p);
-                }
-            }
-    }
-}
-
-template <class From>
-static auto pack_from(DType to) {
-    return to == DType::f32    ? pack_panels<From, float>
-           : to == DType::bf16 ? pack_panels<From, bf16_t>
-                               : pack_panels<From, f16_t>;
-}
-
-static void pack(const View& w, DType dtype, void* dst, ThreadPool& pool) {
-    const auto panels = w.dtype == DType::f32    ? pack_from<float>(dtype)
-                        : w.dtype == DType::bf16 ? pack_from<bf16_t>(dtype)
-                                                 : pack_from<f16_t>(dtype);
-    pool.parallel_for((w.dim[0] + panel_width - 1) / panel_width, 1,
-                      [&](int64_t begin, int64_t end, int) { panels(w, dst, begin, end); });
-}
-
 void fill_gemm(Kernels& table, Isa isa) {
-    table.pack = pack;
-    INTERNVL_PICK(isa, fill, table, isa == Isa::avx512_bf16 && tile_bf16_pairs);
+    INTERNVL_PICK(isa, fill, table, isa >= Isa::avx2 && quant_tiles_avx2.int8,
+                  isa == Isa::avx512_bf16 && tile_bf16_pairs);
 }
 
 }  // namespace internvl

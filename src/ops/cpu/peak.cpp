@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "ops/cpu/peak.h"
+#include "ops/cpu/quant_tile.h"
 #include "ops/cpu/tile.h"
 #include "ops/cpu/vector-inl.h"
 #include "tensor/arena.h"
@@ -68,13 +69,14 @@ static double median_rate(ThreadPool& pool, F work) {
 
 double peak_gflops(DType dtype, ThreadPool& pool) {
     const Isa isa = cpu_kernels().isa;
-    const bool pairs = dtype == DType::bf16 && cpu_kernels().native_bf16;
+    const bool native = cpu_kernels().native_bf16;
     std::vector<float> memory(size_t(pool.threads()) * 16);
     for (size_t i = 0; i < memory.size(); ++i) memory[i] = float(i);
     return median_rate(pool, [&](int64_t i) {
         float* own = &memory[size_t(i) * 16];
-        return pairs ? multiply_pairs(4'000'000, own)
-                     : INTERNVL_PICK(isa, multiply_add, 8'000'000, own);
+        return native && dtype == DType::bf16 ? multiply_pairs(4'000'000, own)
+               : native && dtype == DType::i8 ? multiply_quads(4'000'000, own)
+                                              : INTERNVL_PICK(isa, multiply_add, 8'000'000, own);
     });
 }
 

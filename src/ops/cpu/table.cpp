@@ -10,6 +10,8 @@ Kernels cpu_kernels_for(Isa isa) {
     fill_attention(table, isa);
     fill_norm(table, isa);
     fill_pointwise(table, isa);
+    fill_pack(table, isa);
+    fill_quantize(table, isa);
     return table;
 }
 

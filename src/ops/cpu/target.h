@@ -27,5 +27,7 @@ void fill_gemm(Kernels& table, Isa isa);
 void fill_attention(Kernels& table, Isa isa);
 void fill_norm(Kernels& table, Isa isa);
 void fill_pointwise(Kernels& table, Isa isa);
+void fill_pack(Kernels& table, Isa isa);
+void fill_quantize(Kernels& table, Isa isa);
 
 }  // namespace internvl

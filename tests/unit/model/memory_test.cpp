@@ -23,9 +23,9 @@ static const ModelConfig& config_of(const char* name) {
 TEST(Cost, IsThatOfTheSpecification) {
     const ModelConfig &small = config_of("internvl2-1b"), &large = config_of("internvl2-26b");
     // TFLOP of a tile; the projector's GFLOP come on top (spec 3.7)
-    EXPECT_NEAR(vision_gflop(small, 1), 724 + 2.3, 1);
-    EXPECT_NEAR(vision_gflop(large, 1), 11940 + 59.6, 10);
-    EXPECT_NEAR(vision_gflop(config_of("internvl2-76b"), 13), 13 * (11940 + 88), 100);
+    EXPECT_NEAR(vision_gflop(small, 1).all(), 724 + 2.3, 1);
+    EXPECT_NEAR(vision_gflop(large, 1).all(), 11940 + 59.6, 10);
+    EXPECT_NEAR(vision_gflop(config_of("internvl2-76b"), 13).all(), 13 * (11940 + 88), 100);
     const std::pair<const char*, double> per_token[] = {
         {"internvl2-1b", 0.99}, {"internvl2-2b", 3.4},   {"internvl2-4b", 7.4},
         {"internvl2-8b", 14.7}, {"internvl2-26b", 38.6}, {"internvl2-40b", 67.9},
@@ -39,15 +39,16 @@ TEST(Cost, OfAPromptIsTheSumOfItsTokens) {
     double sum = 0;
     const double head = 2e-9 * double(t.hidden * t.vocab);
     for (int n = 0; n < 100; ++n) sum += decode_gflop(t, n) - head;
-    EXPECT_NEAR(prefill_gflop(t, 100), sum + head, 1e-3 * sum);
+    EXPECT_NEAR(prefill_gflop(t, 100).all(), sum + head, 1e-3 * sum);
 }
 
 TEST(Cost, ReadsWeightsOnceForAllUsers) {
     const TextConfig& t = config_of("internvl2-8b").text;
     const double cache = 1e-9 * 131072 * 1000;  // spec 0.3
-    const double one = decode_gb(t, 1000, 1, 2, 2), weights = one - cache;
+    const int64_t bytes = language_bytes(config_of("internvl2-8b"), {DType::bf16, DType::bf16});
+    const double one = decode_gb(t, 1000, 1, bytes, 2), weights = one - cache;
     EXPECT_NEAR(weights, 2e-9 * (7737782272 - 92553.0 * 4096), 0.01);
-    EXPECT_NEAR(decode_gb(t, 1000, 8, 2, 2), weights + 8 * cache, 1e-6);
+    EXPECT_NEAR(decode_gb(t, 1000, 8, bytes, 2), weights + 8 * cache, 1e-6);
 }
 
 // The card's table (spec 8.3).
@@ -93,7 +94,7 @@ struct Loaded {
         const auto norm = [&](const Norm& n) { vector(n.weight), vector(n.bias); };
         const auto linear = [&](const Linear& l) {
             for (const Block& b : l.blocks) {
-                bytes += (packed_bytes(b.dtype, b.out, b.in) + 63) / 64 * 64;
+                bytes += (packed_bytes(b.format, b.out, b.in) + 63) / 64 * 64;
                 vector(b.bias);
             }
         };
@@ -185,8 +186,13 @@ TEST(Memory, QuantisedWeightsAreSmaller) {
     const ModelConfig& c = config_of("internvl2-40b");
     const int64_t full = weight_bytes(c, {DType::bf16, DType::bf16});
     const int64_t layers = 33'500'000'000;  // about, of the language model
-    EXPECT_NEAR(double(full - quantised_bytes(c, 8)), double(layers), 0.04 * double(layers));
-    EXPECT_NEAR(double(full - quantised_bytes(c, 4)), 1.5 * double(layers), 0.04 * double(layers));
+    const int64_t all = count_parameters(c).total - c.text.vocab * c.text.hidden;
+    const auto saved = [&](Quant quant) {
+        return double(full - weight_bytes(c, {DType::bf16, DType::bf16, quant}));
+    };
+    EXPECT_NEAR(saved(Quant::int8), double(all), 0.01 * double(all));
+    EXPECT_NEAR(saved(Quant::int4) - saved(Quant::int8), 0.45 * double(layers),
+                0.04 * double(layers));
 }
 
 TEST(MemoryCheck, SaysWhatIsNeededWhatThereIsAndWhatWouldFit) {
@@ -204,8 +210,9 @@ TEST(MemoryCheck, SaysWhatIsNeededWhatThereIsAndWhatWouldFit) {
     };
     const std::string text = error(c, bf16, int64_t(6) << 30);
     for (const char* part : {"the model does not fit in memory", "free for it as bf16",
-                             "6.0 GiB available", "internvl2-2b needs", "(folder)"})
+                             "6.0 GiB available", "--quant int4 needs", "(folder)"})
         EXPECT_NE(text.find(part), text.npos) << text;
+    EXPECT_NE(error(c, bf16, int64_t(4800) << 20).find("internvl2-2b needs"), std::string::npos);
     EXPECT_EQ(error(c, bf16, 1000).find("needs"), std::string::npos);
     ModelConfig filed_as_fp32 = c;
     filed_as_fp32.dtype = DType::f32;

@@ -10,7 +10,7 @@
 namespace internvl {
 
 static Decoder load_stories(Context& ctx, Checkpoint& checkpoint) {
-    WeightLoader w(ctx, checkpoint, std::nullopt);
+    WeightLoader w(ctx, checkpoint, ComputeTypes{});
     Decoder d;
     d.heads = 8, d.kv_heads = 4, d.head_dim = 8;
     for (int n = 0; n < 5; ++n) {
@@ -21,14 +21,16 @@ static Decoder load_stories(Context& ctx, Checkpoint& checkpoint) {
         layer.mlp_norm = w.norm({at + "post_attention_layernorm.weight", ""}, 1e-5f);
         layer.qkv =
             w.linear({{self + "q_proj.weight", self + "k_proj.weight", self + "v_proj.weight"},
-                      {self + "q_proj.bias", self + "k_proj.bias", self + "v_proj.bias"}});
-        layer.out = w.linear({{self + "o_proj.weight"}, {""}});
-        layer.gate_up = w.linear({{mlp + "gate_proj.weight", mlp + "up_proj.weight"}, {"", ""}});
-        layer.down = w.linear({{mlp + "down_proj.weight"}, {""}});
+                      {self + "q_proj.bias", self + "k_proj.bias", self + "v_proj.bias"}},
+                     Role::language);
+        layer.out = w.linear({{self + "o_proj.weight"}, {""}}, Role::language);
+        layer.gate_up = w.linear({{mlp + "gate_proj.weight", mlp + "up_proj.weight"}, {"", ""}},
+                                 Role::language);
+        layer.down = w.linear({{mlp + "down_proj.weight"}, {""}}, Role::language);
         d.layers.push_back(std::move(layer));
     }
     d.final_norm = w.norm({"model.norm.weight", ""}, 1e-5f);
-    d.head = w.linear({{"model.embed_tokens.weight"}, {""}});
+    d.head = w.linear({{"model.embed_tokens.weight"}, {""}}, Role::language);
     d.embedding = w.table("model.embed_tokens.weight");
     return d;
 }
