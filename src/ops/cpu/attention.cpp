@@ -249,11 +249,16 @@ static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, i
         const T* key = a.keys.as<T>() + token * a.keys.stride[0] + head * a.keys.stride[1];
         const T* value = a.values.as<T>() + token * a.values.stride[0] + head * a.values.stride[1];
         if (place == 0) std::memset(static_cast<void*>(values), 0, c.head_stride() * sizeof(T));
-        for (int64_t d = 0; d < c.head_dim; ++d) {
-            const bool real = d < a.keys.dim[2];
-            keys[(d / pack * cache_block + place) * pack + d % pack] = real ? key[d] : T{};
-            values[(place / pack * c.head_dim + d) * pack + place % pack] = real ? value[d] : T{};
-        }
+        const int64_t used = a.keys.dim[2];
+        for (int64_t d = 0; d < used; d += pack)
+            std::memcpy(static_cast<void*>(keys + (d * cache_block + place * pack)), key + d,
+                        pack * sizeof(T));
+        for (int64_t d = used; d < c.head_dim; d += pack)
+            std::memset(static_cast<void*>(keys + (d * cache_block + place * pack)), 0,
+                        pack * sizeof(T));
+        T* line = values + place / pack * c.head_dim * pack + place % pack;
+        for (int64_t d = 0; d < used; ++d) line[d * pack] = value[d];
+        for (int64_t d = used; d < c.head_dim; ++d) line[d * pack] = T{};
     }
 }
 

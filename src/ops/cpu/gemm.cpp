@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/cpu/finish.h"
 #include "ops/cpu/quant_tile.h"
 #include "ops/cpu/tile-inl.h"
 
@@ -15,16 +16,16 @@ HWY_BEFORE_NAMESPACE();
 namespace internvl {
 namespace HWY_NAMESPACE {
 
-// One row of a finished tile: bias, activation, scale, residual, rounding. `count` columns from
-// `column` of the output.
+// finish.h, in fp32.
 template <class C>
-static void finish_row(const GemmArgs& g, const GemmBlock& block, const float* sums, int64_t row,
-                       int64_t in_block, int64_t count) {
-    const int64_t column = block.column + in_block;
+static void finish_row(const FinishArgs& f, int r) {
+    const GemmArgs& g = f.gemm;
+    const int64_t column = f.block.column + f.first, row = f.row + r;
+    const float* sums = f.sums + r * panel_width;
     C* out = g.c.as<C>() + row * g.c.stride[0] + column;
     const C* residual =
         g.residual ? g.residual.as<C>() + row * g.residual.stride[0] + column : nullptr;
-    const float* bias = block.bias ? block.bias + in_block : nullptr;
+    const float* bias = f.block.bias ? f.block.bias + f.first : nullptr;
     const float* scale = g.scale ? g.scale + column : nullptr;
     const auto finish = [&](V v, int64_t i, auto get, auto put) {
         if (bias) v = hn::Add(v, get(bias + i));
@@ -34,15 +35,20 @@ static void finish_row(const GemmArgs& g, const GemmBlock& block, const float* s
         put(v, out + i);
     };
     int64_t i = 0;
-    for (; i + lanes <= count; i += lanes)
+    for (; i + lanes <= f.count; i += lanes)
         finish(
             load(sums + i), i, [](const auto* p) { return load(p); },
             [](V v, C* p) { store(v, p); });
-    const int64_t left = count - i;
+    const int64_t left = f.count - i;
     if (left > 0)
         finish(
             load(sums + i), i, [left](const auto* p) { return load_part(p, left); },
             [left](V v, C* p) { store_part(v, p, left); });
+}
+
+template <class C>
+static void finish(const FinishArgs& f) {
+    for (int r = 0; r < f.rows; ++r) finish_row<C>(f, r);
 }
 
 struct Panel {
@@ -57,10 +63,11 @@ static Panel find_panel(const GemmArgs& g, int64_t panel) {
     return {block, panel * panel_width};
 }
 
-// The tile that suits the weights of a product.
-struct Tiles {
+// What suits the weights and the results of a product.
+struct Steps {
     TileKernel plain;
     QuantTileKernel quantised;
+    FinishTile finish;
 };
 
 // Bytes of one panel of 64 outputs.
@@ -93,21 +100,19 @@ static void code_sums(const GemmArgs& g, QuantTileKernel tile, const char* panel
 }
 
 // Rows [begin, end) of one panel of outputs.
-static void panel_rows(const GemmArgs& g, const Tiles& tiles, const Panel& panel, int64_t begin,
+static void panel_rows(const GemmArgs& g, const Steps& steps, const Panel& panel, int64_t begin,
                        int64_t end) {
     const char* weights = panel_start(g, panel);
     const int64_t count = std::min(panel_width, panel.block->out - panel.first);
     const int strips = int((count + 15) / 16);
     HWY_ALIGN float sums[tile_rows * panel_width];
-    const auto finish = g.c.dtype == DType::f32 ? finish_row<float> : finish_row<bf16_t>;
     for (int64_t row = begin; row < end; row += tile_rows) {
         const int rows = int(std::min<int64_t>(tile_rows, end - row));
-        if (tiles.quantised)
-            code_sums(g, tiles.quantised, weights, row, rows, strips, sums);
+        if (steps.quantised)
+            code_sums(g, steps.quantised, weights, row, rows, strips, sums);
         else
-            plain_sums(g, tiles.plain, weights, row, rows, strips, sums);
-        for (int r = 0; r < rows; ++r)
-            finish(g, *panel.block, sums + r * panel_width, row + r, panel.first, count);
+            plain_sums(g, steps.plain, weights, row, rows, strips, sums);
+        steps.finish({g, *panel.block, sums, row, panel.first, count, rows});
     }
 }
 
@@ -136,13 +141,12 @@ static void widen_group(const char* header, int64_t group, float* to) {
 
 // The same with f32 rows and int4 weights, which are widened group by group: exact products for
 // those who compare, and for processors without products of bytes.
-static void widened_rows(const GemmArgs& g, TileKernel tile, const Panel& panel, int64_t begin,
+static void widened_rows(const GemmArgs& g, const Steps& steps, const Panel& panel, int64_t begin,
                          int64_t end) {
     constexpr int64_t most_rows = 4 * tile_rows, most_group = 128;
     HWY_ALIGN float sums[most_rows * panel_width], weights[most_group * panel_width];
     const int64_t group = g.format.group,
                   count = std::min(panel_width, panel.block->out - panel.first);
-    const auto finish = g.c.dtype == DType::f32 ? finish_row<float> : finish_row<bf16_t>;
     int64_t offset[tile_strips];
     for (int s = 0; s < tile_strips; ++s) offset[s] = s * 16 * int64_t(sizeof(float));
     for (int64_t first = begin; first < end; first += most_rows) {
@@ -152,17 +156,16 @@ static void widened_rows(const GemmArgs& g, TileKernel tile, const Panel& panel,
             widen_group(header, group, weights);
             const void* const from = weights;
             for (int64_t row = first; row < last; row += tile_rows)
-                tile(int(std::min<int64_t>(tile_rows, last - row)),
-                     {g.a.at(row * g.a.stride[0] + k), g.a.stride[0], &from, 1, group,
-                      panel_width * int64_t(sizeof(float)), offset, int((count + 15) / 16),
-                      sums + (row - first) * panel_width, panel_width, k > 0});
+                steps.plain(int(std::min<int64_t>(tile_rows, last - row)),
+                            {g.a.at(row * g.a.stride[0] + k), g.a.stride[0], &from, 1, group,
+                             panel_width * int64_t(sizeof(float)), offset, int((count + 15) / 16),
+                             sums + (row - first) * panel_width, panel_width, k > 0});
         }
-        for (int64_t row = first; row < last; ++row)
-            finish(g, *panel.block, sums + (row - first) * panel_width, row, panel.first, count);
+        steps.finish({g, *panel.block, sums, first, panel.first, count, int(last - first)});
     }
 }
 
-static void gemm(const GemmArgs& g, const Tiles& tiles, ThreadPool& pool) {
+static void gemm(const GemmArgs& g, const Steps& steps, ThreadPool& pool) {
     int64_t panels = 0;
     for (int b = 0; b < g.block_count; ++b)
         panels += (g.blocks[b].out + panel_width - 1) / panel_width;
@@ -177,23 +180,26 @@ static void gemm(const GemmArgs& g, const Tiles& tiles, ThreadPool& pool) {
             const int64_t first = task / panels * chunk, last = std::min(first + chunk, rows);
             const Panel panel = find_panel(g, task % panels);
             if (widen)
-                widened_rows(g, tiles.plain, panel, first, last);
+                widened_rows(g, steps, panel, first, last);
             else
-                panel_rows(g, tiles, panel, first, last);
+                panel_rows(g, steps, panel, first, last);
         }
     });
 }
 
 static void gemm_with(const GemmArgs& g, const QuantTiles& quantised, bool pairs,
                       ThreadPool& pool) {
-    Tiles tiles{};
+    Steps steps{};
     if (g.format.kind == WeightFormat::plain)
-        tiles.plain = tile_kernel(g.a.dtype, g.format.dtype, pairs);
+        steps.plain = tile_kernel(g.a.dtype, g.format.dtype, pairs);
     else if (g.a.dtype == DType::f32)
-        tiles.plain = tile_kernel(DType::f32, DType::f32, false);
+        steps.plain = tile_kernel(DType::f32, DType::f32, false);
     else
-        tiles.quantised = g.format.kind == WeightFormat::int8 ? quantised.int8 : quantised.int4;
-    gemm(g, tiles, pool);
+        steps.quantised = g.format.kind == WeightFormat::int8 ? quantised.int8 : quantised.int4;
+    steps.finish = g.c.dtype == DType::f32 ? finish<float>
+                   : pairs                 ? finish_bf16_pairs
+                                           : finish<bf16_t>;
+    gemm(g, steps, pool);
 }
 
 static void gemm_plain(const GemmArgs& g, ThreadPool& pool) {
