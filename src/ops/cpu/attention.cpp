@@ -109,51 +109,81 @@ struct Steps {
 
 // Keys [first, first + span) against `rows` rows of the task that starts at row `begin`.
 template <class T>
-static void key_step(const Head<T>& head, const Steps& steps, const Scratch<T>& s, int64_t begin,
-                     int64_t rows, int64_t first, int64_t span) {
-    constexpr int64_t per_step = sizeof(T) == 2 ? 2 : 1;
-    const int64_t dim = head.args.cache.head_dim, block0 = first / cache_block;
-    for (int64_t r = 0; r < rows; r += tile_rows) {
-        const int n = int(std::min<int64_t>(tile_rows, rows - r));
-        const int64_t keys = std::min(span, head.keys_of(begin + r + n - 1) - first);
-        if (keys <= 0) continue;
-        const int64_t blocks = (keys + cache_block - 1) / cache_block,
-                      padded = blocks * cache_block;
-        for (int64_t b = 0; b < blocks; b += tile_strips) {
-            const void* start = head.block(head.args.cache.keys, block0 + b);
+struct KeyStep {
+    const Head<T>& head;
+    const Steps& steps;
+    const Scratch<T>& s;
+    int64_t begin, rows, first, span;
+
+    static constexpr int64_t per_step = sizeof(T) == 2 ? 2 : 1;
+    int64_t dim() const { return head.args.cache.head_dim; }
+    int count(int64_t r) const { return int(std::min<int64_t>(tile_rows, rows - r)); }
+    // Blocks that the tile of rows from r on looks at: those of its last row.
+    int64_t blocks(int64_t r) const {
+        const int64_t keys = std::min(span, head.keys_of(begin + r + count(r) - 1) - first);
+        return keys <= 0 ? 0 : (keys + cache_block - 1) / cache_block;
+    }
+
+    // A few blocks of keys stay in the first-level cache while all rows pass by.
+    void score() const {
+        const int64_t block0 = first / cache_block,
+                      all = blocks((rows - 1) / tile_rows * tile_rows);
+        for (int64_t b = 0; b < all; b += tile_strips) {
+            const T* const start = head.block(head.args.cache.keys, block0 + b);
+            const void* const segment = start;
             int64_t offset[tile_strips];
-            const int strips = int(std::min<int64_t>(tile_strips, blocks - b));
-            for (int i = 0; i < strips; ++i)
-                offset[i] = (head.block(head.args.cache.keys, block0 + b + i) -
-                             static_cast<const T*>(start)) *
-                            int64_t(sizeof(T));
-            steps.tile(n, {s.queries + r * dim, dim, &start, 1, dim / per_step,
-                           cache_block * per_step * int64_t(sizeof(T)), offset, strips,
-                           s.scores + r * most_keys + b * cache_block, most_keys, false});
-        }
-        for (int64_t i = r; i < r + n; ++i) {
-            const int64_t count = std::clamp<int64_t>(head.keys_of(begin + i) - first, 0, keys);
-            T* weights = s.weights + i * most_keys;
-            if (count == 0)
-                std::memset(static_cast<void*>(weights), 0, padded * sizeof(T));
-            else
-                steps.soften(s.scores + i * most_keys, count, padded, head.args.scale,
-                             {s.maximum + i, s.total + i, s.sums + i * dim, dim}, weights);
-        }
-        const void* values[span_blocks];
-        for (int64_t b = 0; b < blocks; ++b)
-            values[b] = head.block(head.args.cache.values, block0 + b);
-        for (int64_t column = 0; column < dim; column += 16 * tile_strips) {
-            int64_t offset[tile_strips];
-            const int strips = int(std::min<int64_t>(tile_strips, (dim - column) / 16));
-            for (int i = 0; i < strips; ++i)
-                offset[i] = (column + 16 * i) * per_step * int64_t(sizeof(T));
-            steps.tile(n, {s.weights + r * most_keys, most_keys, values, blocks,
-                           cache_block / per_step, dim * per_step * int64_t(sizeof(T)), offset,
-                           strips, s.sums + r * dim + column, dim, true});
+            for (int i = 0; i < tile_strips && b + i < all; ++i)
+                offset[i] =
+                    (head.block(head.args.cache.keys, block0 + b + i) - start) * int64_t(sizeof(T));
+            for (int64_t r = 0; r < rows; r += tile_rows) {
+                const int strips = int(std::min<int64_t>(tile_strips, blocks(r) - b));
+                if (strips <= 0) continue;
+                steps.tile(count(r),
+                           {s.queries + r * dim(), dim(), &segment, 1, dim() / per_step,
+                            cache_block * per_step * int64_t(sizeof(T)), offset, strips,
+                            s.scores + r * most_keys + b * cache_block, most_keys, false});
+            }
         }
     }
-}
+
+    void soften(int64_t r) const {
+        const int64_t padded = blocks(r) * cache_block;
+        for (int64_t i = r; i < r + count(r); ++i) {
+            const int64_t keys =
+                std::clamp<int64_t>(head.keys_of(begin + i) - first, 0, std::min(span, padded));
+            T* weights = s.weights + i * most_keys;
+            if (keys == 0)
+                std::memset(static_cast<void*>(weights), 0, padded * sizeof(T));
+            else
+                steps.soften(s.scores + i * most_keys, keys, padded, head.args.scale,
+                             {s.maximum + i, s.total + i, s.sums + i * dim(), dim()}, weights);
+        }
+    }
+
+    void add_values(int64_t r) const {
+        const void* values[span_blocks];
+        for (int64_t b = 0; b < blocks(r); ++b)
+            values[b] = head.block(head.args.cache.values, first / cache_block + b);
+        for (int64_t column = 0; column < dim(); column += 16 * tile_strips) {
+            int64_t offset[tile_strips];
+            const int strips = int(std::min<int64_t>(tile_strips, (dim() - column) / 16));
+            for (int i = 0; i < strips; ++i)
+                offset[i] = (column + 16 * i) * per_step * int64_t(sizeof(T));
+            steps.tile(count(r), {s.weights + r * most_keys, most_keys, values, blocks(r),
+                                  cache_block / per_step, dim() * per_step * int64_t(sizeof(T)),
+                                  offset, strips, s.sums + r * dim() + column, dim(), true});
+        }
+    }
+
+    void run() const {
+        score();
+        for (int64_t r = 0; r < rows; r += tile_rows) {
+            if (blocks(r) == 0) continue;
+            soften(r);
+            add_values(r);
+        }
+    }
+};
 
 template <class T>
 static void attend(const Head<T>& head, const Steps& steps, int64_t begin, int64_t end,
@@ -171,7 +201,7 @@ static void attend(const Head<T>& head, const Steps& steps, int64_t begin, int64
     const int64_t keys = head.keys_of(end - 1);
     for (int64_t first = 0, span; first < keys; first += span) {
         span = !head.args.causal && keys - first <= most_keys ? most_keys : key_span;
-        key_step(head, steps, s, begin, rows, first, span);
+        KeyStep<T>{head, steps, s, begin, rows, first, span}.run();
     }
     for (int64_t r = 0; r < rows; ++r) {
         T* out = head.row(head.args.out, begin + r);

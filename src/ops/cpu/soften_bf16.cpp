@@ -13,13 +13,13 @@ namespace internvl {
 // beside the row's largest weight, 1.
 TARGET static __m512 exp2_of(__m512 t) {
     t = _mm512_max_ps(t, _mm512_set1_ps(-126.0f));
-    const __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 r = _mm512_sub_ps(t, n);  // within 1/2
-    __m512 p = _mm512_set1_ps(5.5171669e-2f);
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4261112e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9326099e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9992807e-1f));
-    return _mm512_scalef_ps(p, n);
+    const __m512 r =
+        _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // t - floor(t)
+    __m512 p = _mm512_set1_ps(7.8024523e-2f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.2606716e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9583354e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9992522e-1f));
+    return _mm512_scalef_ps(p, t);  // p * 2^floor(t)
 }
 
 TARGET static void rescale(const SoftState& s, float now, float scale) {
