@@ -5,6 +5,7 @@
 #include <hwy/foreach_target.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "base/clock.h"
@@ -51,17 +52,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace internvl {
 
+// Billions a second of what `work(i, worker)` reports for all i below `count` together.
 template <class F>
-static double median_rate(ThreadPool& pool, F work) {
-    std::vector<double> rates;
+static double median_rate(ThreadPool& pool, int64_t count, F work) {
+    std::vector<double> rates, done(static_cast<size_t>(count));
     for (int run = 0; run < 5; ++run) {
-        std::vector<double> done(size_t(pool.threads()));
         const Stopwatch watch;
-        pool.parallel_for(pool.threads(), 1,
-                          [&](int64_t i, int64_t, int) { done[size_t(i)] = work(i); });
-        double all = 0;
-        for (const double d : done) all += d;
-        rates.push_back(all / watch.ms() / 1e6);
+        pool.parallel_for(
+            count, 1, [&](int64_t i, int64_t, int worker) { done[size_t(i)] = work(i, worker); });
+        const double ms = watch.ms();
+        rates.push_back(std::accumulate(done.begin(), done.end(), 0.0) / ms / 1e6);
     }
     std::sort(rates.begin(), rates.end());
     return rates[rates.size() / 2];
@@ -72,7 +72,7 @@ double peak_gflops(DType dtype, ThreadPool& pool) {
     const bool native = cpu_kernels().native_bf16;
     std::vector<float> memory(size_t(pool.threads()) * 16);
     for (size_t i = 0; i < memory.size(); ++i) memory[i] = float(i);
-    return median_rate(pool, [&](int64_t i) {
+    return median_rate(pool, pool.threads(), [&](int64_t i, int) {
         float* own = &memory[size_t(i) * 16];
         return native && dtype == DType::bf16 ? multiply_pairs(4'000'000, own)
                : native && dtype == DType::i8 ? multiply_quads(4'000'000, own)
@@ -82,16 +82,17 @@ double peak_gflops(DType dtype, ThreadPool& pool) {
 
 double peak_read_gb_per_s(ThreadPool& pool) {
     const Isa isa = cpu_kernels().isa;
-    constexpr int64_t count = int64_t(128) << 20;  // floats: 512 MB
-    const auto memory = map_memory(count * sizeof(float));
+    // 512 MB in pieces that the threads take by turns, as they do with panels of weights:
+    // neighbours in memory are read together.
+    constexpr int64_t pieces = 2048, piece = int64_t(64) << 10;
+    const auto memory = map_memory(pieces * piece * sizeof(float));
     float* data = static_cast<float*>(memory.get());
-    const int64_t share = count / pool.threads();
-    pool.parallel_for(pool.threads(), 1,
-                      [&](int64_t i, int64_t, int) { std::fill_n(data + i * share, share, 1.0f); });
+    pool.parallel_for(pieces, 1,
+                      [&](int64_t i, int64_t, int) { std::fill_n(data + i * piece, piece, 1.0f); });
     std::vector<float> sink(size_t(pool.threads()) * 16);
-    return median_rate(pool, [&](int64_t i) {
-        INTERNVL_PICK(isa, read_all, data + i * share, share, &sink[size_t(i) * 16]);
-        return double(share) * sizeof(float);
+    return median_rate(pool, pieces, [&](int64_t i, int worker) {
+        INTERNVL_PICK(isa, read_all, data + i * piece, piece, &sink[size_t(worker) * 16]);
+        return double(piece) * sizeof(float);
     });
 }
 
