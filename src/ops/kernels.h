@@ -108,9 +108,12 @@ constexpr int64_t padded_head(int64_t head_dim) {
 struct CacheView {
     void* keys = nullptr;
     void* values = nullptr;
-    DType dtype = DType::f32;
+    DType dtype = DType::f32;                     // of the activations, or i8
     int64_t heads = 0, head_dim = 0, blocks = 0;  // head_dim as padded
-    int64_t head_stride() const { return cache_block * head_dim; }
+    // i8: codes in the same order, then a float for each token of the block, its scale.
+    int64_t head_stride() const {
+        return cache_block * (head_dim + (dtype == DType::i8 ? int64_t(sizeof(float)) : 0));
+    }
     int64_t block_stride() const { return heads * head_stride(); }
 };
 
@@ -134,7 +137,7 @@ struct AttentionArgs {
     int span_count;
     bool causal;
     float scale;
-    float* scratch;  // attention_scratch(cache.head_dim) floats for each thread
+    float* scratch;  // attention_scratch(cache) floats for each thread
 };
 
 struct Kernels {
@@ -159,7 +162,7 @@ struct Kernels {
     void (*copy)(const View& from, const View& to, ThreadPool&);
 };
 
-int64_t attention_scratch(int64_t head_dim);  // floats per thread
+int64_t attention_scratch(const CacheView&);  // floats per thread
 
 // The table of this machine's processor (selected_isa()), or of a lesser instruction set that it
 // has.

@@ -79,7 +79,7 @@ void rope(Context& ctx, const View& x, const RopeTable& table) {
 void cache_store(Context& ctx, const View& keys, const View& values, const CacheView& cache,
                  std::span<const int32_t> slots) {
     assert(keys.rank == 3 && keys.dim[0] == int64_t(slots.size()) && keys.dim[1] == cache.heads);
-    assert(keys.dtype == cache.dtype && values.dtype == cache.dtype);
+    assert(keys.dtype == values.dtype && (keys.dtype == cache.dtype || cache.dtype == DType::i8));
     ctx.kernels.cache_store({keys, values, cache, slots.data()}, ctx.pool);
 }
 
@@ -89,8 +89,7 @@ Tensor attention(Context& ctx, const View& q, const CacheView& cache,
            cache.head_dim % 16 == 0);
     const int64_t width = q.dim[1] * q.dim[2] * q.dim[3];
     Tensor out = ctx.arena.get(ctx.activations, {q.dim[0], width});
-    Tensor scratch =
-        ctx.arena.get(DType::f32, {attention_scratch(cache.head_dim) * ctx.pool.threads()});
+    Tensor scratch = ctx.arena.get(DType::f32, {attention_scratch(cache) * ctx.pool.threads()});
     AttentionArgs args;
     args.q = q;
     args.out = out.reshape({q.dim[0], q.dim[1], q.dim[2], q.dim[3]});

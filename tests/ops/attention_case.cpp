@@ -12,7 +12,7 @@
 
 namespace internvl {
 
-AttentionCase::AttentionCase(const AttentionShape& s, DType dtype) : shape(s) {
+AttentionCase::AttentionCase(const AttentionShape& s, DType dtype, bool coded) : shape(s) {
     int64_t queries = 0, keys = 0, blocks = 1;  // one block more than needed
     for (const auto& [q_count, k_count] : s.spans) {
         first_key.push_back(keys);
@@ -21,10 +21,12 @@ AttentionCase::AttentionCase(const AttentionShape& s, DType dtype) : shape(s) {
     q = random_tensor(dtype, {queries, s.kv_heads, s.group, s.head_dim}, 1, 2);
     k = random_tensor(dtype, {keys, s.kv_heads, s.head_dim}, 2);
     v = random_tensor(dtype, {keys, s.kv_heads, s.head_dim}, 3);
+    seen_k = coded ? as_int8(k.reshape({keys * s.kv_heads, s.head_dim}), 0) : k;
+    seen_v = coded ? as_int8(v.reshape({keys * s.kv_heads, s.head_dim}), 0) : v;
     out = make_tensor(dtype, {queries, s.kv_heads, s.group, s.head_dim});
-    cache.dtype = dtype, cache.heads = s.kv_heads, cache.head_dim = padded_head(s.head_dim),
-    cache.blocks = blocks;
-    const size_t half = size_t(blocks * cache.block_stride() * size_of(dtype));
+    cache.dtype = coded ? DType::i8 : dtype, cache.heads = s.kv_heads,
+    cache.head_dim = padded_head(s.head_dim), cache.blocks = blocks;
+    const size_t half = size_t(blocks * cache.block_stride() * size_of(cache.dtype));
     memory = map_memory(2 * half);
     std::fill_n(static_cast<uint8_t*>(memory.get()), 2 * half, uint8_t(0xff));  // NaN in every type
     cache.keys = memory.get();
@@ -51,7 +53,7 @@ void AttentionCase::store(const Kernels& kernels, ThreadPool& pool) {
 }
 
 void AttentionCase::run(const Kernels& kernels, ThreadPool& pool) {
-    scratch.resize(size_t(attention_scratch(cache.head_dim) * pool.threads()));
+    scratch.resize(size_t(attention_scratch(cache) * pool.threads()));
     const float scale = 1 / std::sqrt(float(shape.head_dim));
     kernels.attention(
         {q, out, cache, spans.data(), int(spans.size()), shape.causal, scale, scratch.data()},
@@ -76,14 +78,14 @@ double AttentionCase::error() const {
                 for (int64_t j = 0; j < visible; ++j) {
                     double score = 0;
                     for (int64_t d = 0; d < dim; ++d)
-                        score += element(q, at + d) * element(k, key(j) + d);
+                        score += element(q, at + d) * element(seen_k, key(j) + d);
                     top = std::max(top, p[size_t(j)] = score / std::sqrt(double(dim)));
                 }
                 for (double& x : p) total += x = std::exp(x - top);
                 for (int64_t d = 0; d < dim; ++d) {
                     double exact = 0;
                     for (int64_t j = 0; j < visible; ++j)
-                        exact += p[size_t(j)] / total * element(v, key(j) + d);
+                        exact += p[size_t(j)] / total * element(seen_v, key(j) + d);
                     const double got = element(out, at + d);
                     worst = std::max(worst, std::isfinite(got)
                                                 ? std::abs(got - exact) / (1 + std::abs(exact))
@@ -112,7 +114,7 @@ void add_attention(std::vector<OpCase>& list) {
         {2, 7, 64, {{512, 3328}}, true},
         {2, 7, 64, {{1, 3328}}, true},
     };
-    const auto add = [&](const AttentionShape& s, DType t, bool large) {
+    const auto add = [&](const AttentionShape& s, DType t, bool coded, bool large) {
         double flop = 0, bytes = 0;
         for (const auto& [queries, keys] : s.spans) {
             const double seen = double(queries) *
@@ -121,7 +123,7 @@ void add_attention(std::vector<OpCase>& list) {
             bytes += 2.0 * double(keys * s.kv_heads * s.head_dim * size_of(t));
         }
         const auto prepare = [=] {
-            auto c = std::make_shared<AttentionCase>(s, t);
+            auto c = std::make_shared<AttentionCase>(s, t, coded);
             auto stored = std::make_shared<bool>(false);
             const auto run = [=](const Kernels& k, ThreadPool& pool) {
                 if (!*stored) c->store(k, pool);
@@ -130,14 +132,17 @@ void add_attention(std::vector<OpCase>& list) {
             };
             return Prepared{run, [=] { return c->error(); }, flop, bytes};
         };
-        list.push_back(
-            {fmt::format("attention/{}/{}x{}x{}/{}q{}k{}", dtype_name(t), s.kv_heads, s.group,
-                         s.head_dim, s.spans[0].first, s.spans[0].second, s.causal ? "causal" : ""),
-             t, 2 * tolerance_of(t, s.head_dim), prepare, large});
+        list.push_back({fmt::format("attention/{}{}/{}x{}x{}/{}q{}k{}", dtype_name(t),
+                                    coded ? "xI8" : "", s.kv_heads, s.group, s.head_dim,
+                                    s.spans[0].first, s.spans[0].second, s.causal ? "causal" : ""),
+                        t, 2 * tolerance_of(t, s.head_dim), prepare, large});
     };
     for (const DType t : {DType::f32, DType::bf16}) {
-        for (const AttentionShape& s : small) add(s, t, false);
-        for (const AttentionShape& s : real) add(s, t, true);
+        for (const bool coded : {false, true}) {
+            for (const AttentionShape& s : small) add(s, t, coded, false);
+            for (const AttentionShape& s : real)
+                if (s.causal || !coded) add(s, t, coded, true);
+        }
     }
 }
 

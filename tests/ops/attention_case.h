@@ -12,13 +12,15 @@ struct AttentionShape {
 // A cache filled by cache_store, its blocks in shuffled order, and what earlier owners left there
 // not a number.
 struct AttentionCase {
-    AttentionCase(const AttentionShape&, DType);
+    // `coded`: the cache holds bytes.
+    AttentionCase(const AttentionShape&, DType, bool coded = false);
     void store(const Kernels&, ThreadPool&);
     void run(const Kernels&, ThreadPool&);  // after store()
     double error() const;
 
     AttentionShape shape;
     Tensor q, k, v, out;
+    Tensor seen_k, seen_v;           // as the cache gives them back
     std::vector<int64_t> first_key;  // of each span in k and v
     CacheView cache;
     std::shared_ptr<void> memory;

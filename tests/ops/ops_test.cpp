@@ -118,10 +118,13 @@ TEST(Pack, IsTheSameEverywhere) {
 // A prompt computed in pieces, at once, or token by token: the same bits.
 TEST(RowIndependence, AttentionInPieces) {
     ThreadPool one(1), two(2);
-    for (const DType dtype : {DType::f32, DType::bf16})
+    for (const auto& [dtype, coded] : {std::pair(DType::f32, false),
+                                       {DType::bf16, false},
+                                       {DType::f32, true},
+                                       {DType::bf16, true}})
         for (const Isa isa : instruction_sets()) {
             const Kernels k = cpu_kernels_for(isa);
-            AttentionCase whole({2, 3, 32, {{300, 300}}, true}, dtype);
+            AttentionCase whole({2, 3, 32, {{300, 300}}, true}, dtype, coded);
             whole.store(k, two);
             whole.run(k, two);
             const std::vector<char> expected(

@@ -41,6 +41,7 @@ struct Scratch {
     float* sums;     // [row_span, head_dim] weighted values
     float* maximum;  // [row_span]
     float* total;    // [row_span]
+    T* widened;      // [2, span_blocks] blocks of keys and values, when the cache holds codes
 
     Scratch(float* memory, int64_t head_dim) {
         scores = memory;
@@ -49,6 +50,7 @@ struct Scratch {
         total = maximum + row_span;
         weights = reinterpret_cast<T*>(total + row_span);
         queries = weights + row_span * most_keys;
+        widened = queries + row_span * head_dim;
     }
 };
 
@@ -68,12 +70,37 @@ struct Head {
     int64_t keys_of(int64_t r) const {
         return args.causal ? span.key_count - span.query_count + r / group() + 1 : span.key_count;
     }
-    const T* block(const void* base, int64_t i) const {
+    // Where block i of the sequence lies, keys or values.
+    const void* block(const void* base, int64_t i) const {
         const CacheView& c = args.cache;
-        return static_cast<const T*>(base) + span.block_table[i] * c.block_stride() +
-               kv_head * c.head_stride();
+        return static_cast<const char*>(base) +
+               (span.block_table[i] * c.block_stride() + kv_head * c.head_stride()) *
+                   size_of(c.dtype);
     }
 };
+
+// A block of codes as the activation type, in the same order: lines of keys [head_dim/P][16][P], of
+// values [16/P][head_dim][P].
+template <class T>
+static void widen_block(const void* block, int64_t head_dim, bool values, T* to) {
+    constexpr int64_t pack = sizeof(T) == 2 ? 2 : 1;
+    const int8_t* codes = static_cast<const int8_t*>(block);
+    float scale[cache_block];  // of a token
+    std::memcpy(scale, codes + cache_block * head_dim, sizeof scale);
+    const int64_t lines = values ? cache_block / pack : head_dim / pack;
+    const int64_t width = values ? head_dim * pack : cache_block * pack;
+    HWY_ALIGN float by[cache_block * pack];  // of 16 pairs, or single values
+    const hn::Rebind<int8_t, D> bytes;
+    for (int64_t line = 0; line < lines; ++line) {
+        for (int64_t i = 0; i < cache_block * pack && (values || line == 0); ++i)
+            by[i] = scale[values ? line * pack + i % pack : i / pack];
+        for (int64_t i = 0; i < width; i += lanes) {
+            const auto code = hn::PromoteTo(DI(), hn::LoadU(bytes, codes + line * width + i));
+            store(hn::Mul(hn::ConvertTo(D(), code), load(by + i % (cache_block * pack))),
+                  to + line * width + i);
+        }
+    }
+}
 
 // soften.h, in fp32.
 template <class T>
@@ -124,17 +151,35 @@ struct KeyStep {
         return keys <= 0 ? 0 : (keys + cache_block - 1) / cache_block;
     }
 
+    int64_t all_blocks() const { return blocks((rows - 1) / tile_rows * tile_rows); }
+
+    bool coded() const { return head.args.cache.dtype == DType::i8; }
+    T* widened(bool values, int64_t b) const {
+        return s.widened + ((values ? span_blocks : 0) + b) * cache_block * dim();
+    }
+    const T* block(bool values, int64_t b) const {
+        const CacheView& c = head.args.cache;
+        return coded() ? widened(values, b)
+                       : static_cast<const T*>(
+                             head.block(values ? c.values : c.keys, first / cache_block + b));
+    }
+    void widen() const {
+        const CacheView& c = head.args.cache;
+        for (const bool values : {false, true})
+            for (int64_t b = 0; b < all_blocks(); ++b)
+                widen_block(head.block(values ? c.values : c.keys, first / cache_block + b), dim(),
+                            values, widened(values, b));
+    }
+
     // A few blocks of keys stay in the first-level cache while all rows pass by.
     void score() const {
-        const int64_t block0 = first / cache_block,
-                      all = blocks((rows - 1) / tile_rows * tile_rows);
+        const int64_t all = all_blocks();
         for (int64_t b = 0; b < all; b += tile_strips) {
-            const T* const start = head.block(head.args.cache.keys, block0 + b);
+            const T* const start = block(false, b);
             const void* const segment = start;
             int64_t offset[tile_strips];
             for (int i = 0; i < tile_strips && b + i < all; ++i)
-                offset[i] =
-                    (head.block(head.args.cache.keys, block0 + b + i) - start) * int64_t(sizeof(T));
+                offset[i] = (block(false, b + i) - start) * int64_t(sizeof(T));
             for (int64_t r = 0; r < rows; r += tile_rows) {
                 const int strips = int(std::min<int64_t>(tile_strips, blocks(r) - b));
                 if (strips <= 0) continue;
@@ -162,8 +207,7 @@ struct KeyStep {
 
     void add_values(int64_t r) const {
         const void* values[span_blocks];
-        for (int64_t b = 0; b < blocks(r); ++b)
-            values[b] = head.block(head.args.cache.values, first / cache_block + b);
+        for (int64_t b = 0; b < blocks(r); ++b) values[b] = block(true, b);
         for (int64_t column = 0; column < dim(); column += 16 * tile_strips) {
             int64_t offset[tile_strips];
             const int strips = int(std::min<int64_t>(tile_strips, (dim() - column) / 16));
@@ -176,6 +220,7 @@ struct KeyStep {
     }
 
     void run() const {
+        if (coded()) widen();
         score();
         for (int64_t r = 0; r < rows; r += tile_rows) {
             if (blocks(r) == 0) continue;
@@ -216,7 +261,7 @@ static void attend(const Head<T>& head, const Steps& steps, int64_t begin, int64
 template <class T>
 static void attention_of(const AttentionArgs& args, const Steps& steps, ThreadPool& pool) {
     const int64_t kv_heads = args.q.dim[1], group = args.q.dim[2];
-    const int64_t scratch = attention_scratch(args.cache.head_dim);
+    const int64_t scratch = attention_scratch(args.cache);
     int64_t tasks = 0;
     for (int i = 0; i < args.span_count; ++i)
         tasks += kv_heads * ((args.spans[i].query_count * group + row_span - 1) / row_span);
@@ -259,60 +304,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace internvl {
 
-int64_t attention_scratch(int64_t head_dim) {
-    const int64_t floats = row_span * (2 * most_keys + 2 * head_dim + 2);
+int64_t attention_scratch(const CacheView& cache) {
+    const int64_t widened = cache.dtype == DType::i8 ? 2 * most_keys * cache.head_dim : 0;
+    const int64_t floats = row_span * (2 * most_keys + 2 * cache.head_dim + 2) + widened;
     return (floats + 15) / 16 * 16;
 }
 
-// Writes the key and value of tokens [begin, end) of one head into their slots. The first token of
-// a block clears the block's values: what an earlier owner left there will be multiplied by zero,
-// and zero times infinity is not zero.
-template <class T>
-static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, int64_t end) {
-    constexpr int64_t pack = sizeof(T) == 2 ? 2 : 1;
-    const CacheView& c = a.cache;
-    for (int64_t token = begin; token < end; ++token) {
-        const int64_t block = a.slots[token] / cache_block, place = a.slots[token] % cache_block;
-        const int64_t start = block * c.block_stride() + head * c.head_stride();
-        T* keys = static_cast<T*>(c.keys) + start;
-        T* values = static_cast<T*>(c.values) + start;
-        const T* key = a.keys.as<T>() + token * a.keys.stride[0] + head * a.keys.stride[1];
-        const T* value = a.values.as<T>() + token * a.values.stride[0] + head * a.values.stride[1];
-        if (place == 0) std::memset(static_cast<void*>(values), 0, c.head_stride() * sizeof(T));
-        const int64_t used = a.keys.dim[2];
-        for (int64_t d = 0; d < used; d += pack)
-            std::memcpy(static_cast<void*>(keys + (d * cache_block + place * pack)), key + d,
-                        pack * sizeof(T));
-        for (int64_t d = used; d < c.head_dim; d += pack)
-            std::memset(static_cast<void*>(keys + (d * cache_block + place * pack)), 0,
-                        pack * sizeof(T));
-        T* line = values + place / pack * c.head_dim * pack + place % pack;
-        for (int64_t d = 0; d < used; ++d) line[d * pack] = value[d];
-        for (int64_t d = used; d < c.head_dim; ++d) line[d * pack] = T{};
-    }
-}
-
-static void cache_store(const CacheStoreArgs& a, ThreadPool& pool) {
-    const auto store = a.cache.dtype == DType::f32 ? store_tokens<float> : store_tokens<bf16_t>;
-    const int64_t tokens = a.keys.dim[0], chunk = 8 * cache_block,
-                  chunks = (tokens + chunk - 1) / chunk;
-    // Chunks begin where a block begins, so that a block is cleared and filled by one thread, in
-    // order.
-    const auto border = [&](int64_t token) {
-        if (token > 0)
-            while (token < tokens && a.slots[token] % cache_block != 0) ++token;
-        return std::min(token, tokens);
-    };
-    pool.parallel_for(a.cache.heads * chunks, 1, [&](int64_t first, int64_t last, int) {
-        for (int64_t task = first; task < last; ++task) {
-            const int64_t begin = task % chunks * chunk;
-            store(a, task / chunks, border(begin), border(begin + chunk));
-        }
-    });
-}
-
 void fill_attention(Kernels& table, Isa isa) {
-    table.cache_store = cache_store;
     INTERNVL_PICK(isa, fill, table, isa == Isa::avx512_bf16 && tile_bf16_pairs);
 }
 

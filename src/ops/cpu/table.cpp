@@ -7,6 +7,7 @@ Kernels cpu_kernels_for(Isa isa) {
     table.isa = isa;
     table.native_bf16 = isa == Isa::avx512_bf16;
     fill_gemm(table, isa);
+    fill_cache_store(table, isa);
     fill_attention(table, isa);
     fill_norm(table, isa);
     fill_pointwise(table, isa);

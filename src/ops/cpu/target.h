@@ -24,6 +24,7 @@ namespace internvl {
 
 // Each file of kernels fills its entries of the table.
 void fill_gemm(Kernels& table, Isa isa);
+void fill_cache_store(Kernels& table, Isa isa);
 void fill_attention(Kernels& table, Isa isa);
 void fill_norm(Kernels& table, Isa isa);
 void fill_pointwise(Kernels& table, Isa isa);
