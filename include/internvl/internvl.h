@@ -102,6 +102,8 @@ struct Result {
     std::string prompt;
     std::vector<int> prompt_ids;
     int image_tokens = 0;
+    int computed_tiles = 0;  // that had to pass through the vision tower; others were known
+    int cached_tokens = 0;   // of the prompt, whose keys and values were known
     double vision_ms = 0, prefill_ms = 0, first_token_ms = 0, per_token_ms = 0;
 };
 

@@ -59,6 +59,15 @@ struct LoadOptions {
     int threads = 0;             // 0 = the cores this process may use
     std::string dtype = "auto";  // auto, bf16, fp16, fp32
     std::string quant = "none";  // none, int8, int4: made while the model is loaded
+    // What is kept so that nothing is computed twice; it does not change a bit of any answer.
+    // Rows of the pictures looked at last: up to so many MiB, 0 = none. A tile takes 0.4 (1B) to 4
+    // (76B).
+    int vision_cache_mb = 256;
+    std::string vision_cache_folder = {};  // these rows on the disk, too, for other runs; "" = not
+    // Keys and values of the last conversations: up to so many MiB, 0 = none. Absent: as much as a
+    // conversation of 8192 tokens needs, which is what the family was trained with, but at least
+    // 256; at most half of the free memory.
+    std::optional<int> prefix_cache_mb = {};
 };
 
 }  // namespace internvl

@@ -71,6 +71,8 @@ Result to_result(Reply reply) {
     result.prompt = std::move(reply.prompt.text);
     result.prompt_ids = std::move(reply.prompt.ids);
     result.image_tokens = reply.image_tokens;
+    result.computed_tiles = reply.computed_tiles;
+    result.cached_tokens = reply.cached_tokens;
     result.vision_ms = reply.vision_ms;
     result.prefill_ms = reply.prefill_ms;
     result.first_token_ms = reply.vision_ms + reply.prefill_ms;

@@ -2,7 +2,6 @@
 
 #include "api/data.h"
 #include "base/error.h"
-#include "base/memory.h"
 #include "engine/step_loop.h"
 #include "model/memory.h"
 
@@ -46,8 +45,8 @@ struct Dialogues::Data {
             longest = std::max(longest, int64_t(w->task.generation.prompt.size()) +
                                             engine().check_room(w->task.generation));
         // As many as memory holds when all become as long as that.
-        const int64_t fit = available_memory() / cache_bytes(engine().model().config.text,
-                                                             engine().context().activations);
+        const int64_t fit = engine().cache_memory() / cache_bytes(engine().model().config.text,
+                                                                  engine().context().activations);
         const int together =
             options.compat_reference
                 ? int(waiting.size())
@@ -59,6 +58,7 @@ struct Dialogues::Data {
             reference = std::make_unique<ReferenceRope>(engine().model().config.text);
             o.reference = reference.get();
         }
+        loop.reset();  // gives back the cache, which one loop has at a time
         loop = std::make_unique<StepLoop>(engine(), o);
     }
 
@@ -94,7 +94,7 @@ struct Dialogues::Data {
 
     void begin(const std::shared_ptr<Waiting>& w) {
         Generation g = std::move(w->task.generation);  // out of w, which its own on_end keeps alive
-        g.picture_rows = w->session.picture_rows();
+        g.pictures = w->session.picture_rows();
         try {
             if (g.options.num_beams > 1) return report(*w, engine().generate(g, reference.get()));
             g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
+#include <cassert>
 #include <new>
 
 namespace internvl {
@@ -31,8 +32,19 @@ std::string Digest::hex() {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned length = 0;
     EVP_DigestFinal_ex(state_->context, digest, &length);
+    return internvl::hex({digest, length});
+}
+
+DigestKey Digest::key() {
+    assert(EVP_MD_CTX_size(state_->context) == 32);
+    DigestKey key;
+    EVP_DigestFinal_ex(state_->context, key.data(), nullptr);
+    return key;
+}
+
+std::string hex(std::span<const uint8_t> bytes) {
     std::string text;
-    for (unsigned i = 0; i < length; ++i) text += fmt::format("{:02x}", digest[i]);
+    for (const uint8_t byte : bytes) text += fmt::format("{:02x}", byte);
     return text;
 }
 

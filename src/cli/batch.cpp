@@ -245,6 +245,7 @@ int batch(const BatchFlags& flags) {
 Run declare_batch(CLI::App& app) {
     auto flags = std::make_shared<BatchFlags>();
     flags->model.declare(app, true);
+    flags->model.declare_caches(app);
     app.get_option("model")->required();
     app.add_option("in", flags->in, "Requests, one JSON object a line (OpenAI batch format)")
         ->type_name("IN.jsonl")

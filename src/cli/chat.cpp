@@ -125,7 +125,9 @@ nlohmann::ordered_json to_json(const Result& r, const Asked& round, const Model&
             {"usage",
              {{"prompt_tokens", r.prompt_ids.size()},
               {"completion_tokens", r.ids.size()},
-              {"image_tokens", r.image_tokens}}},
+              {"image_tokens", r.image_tokens},
+              {"computed_tiles", r.computed_tiles},
+              {"prompt_tokens_details", {{"cached_tokens", r.cached_tokens}}}}},
             {"timings_ms",
              {{"load", model.load_ms()},
               {"decode_media", decode_ms},
@@ -219,6 +221,7 @@ int chat(const ChatFlags& flags) {
 Run declare_chat(CLI::App& app) {
     auto flags = std::make_shared<ChatFlags>();
     flags->model.declare(app, true);
+    flags->model.declare_caches(app);
     flags->media.declare(app);
     flags->ground.declare(app);
     app.add_option("-p,--prompt", flags->prompt,

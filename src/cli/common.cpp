@@ -32,6 +32,27 @@ void ModelOptions::declare(CLI::App& app, bool loads_weights) {
         ->capture_default_str();
 }
 
+void ModelOptions::declare_caches(CLI::App& app) {
+    const char* group = "Caches";
+    const LoadOptions usual;
+    load.vision_cache_mb = usual.vision_cache_mb;
+    load.prefix_cache_mb = usual.prefix_cache_mb;
+    app.add_option("--vision-cache", load.vision_cache_folder,
+                   "Keep what pictures became on the disk, for other runs (grows without limit)")
+        ->type_name("DIR")
+        ->group(group);
+    app.add_option("--vision-cache-mb", load.vision_cache_mb,
+                   "Keep that much of it in memory; 0 = none")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str()
+        ->group(group);
+    app.add_option("--prefix-cache-mb", load.prefix_cache_mb,
+                   "Keep that much of what was read, for prompts that begin alike; 0 = none "
+                   "(default: 8192 tokens, at least 256)")
+        ->check(CLI::Range(0, 1 << 20))
+        ->group(group);
+}
+
 void ModelOptions::check() const {
     parse_quant(load.quant);
     if (device != "auto" && device != "cpu")

@@ -35,11 +35,13 @@ Run declare_synth(CLI::App&);
 // Options that several verbs share, each declared once.
 struct ModelOptions {
     std::string model;
-    LoadOptions load;
+    // Verbs that measure or compare compute everything anew.
+    LoadOptions load = {.vision_cache_mb = 0, .prefix_cache_mb = 0};
     std::string device = "auto";
 
     void declare(CLI::App&, bool loads_weights);
-    void check() const;  // refuses by name what this version cannot do
+    void declare_caches(CLI::App&);  // for verbs that answer
+    void check() const;              // refuses by name what this version cannot do
 };
 
 struct GenerationFlags {

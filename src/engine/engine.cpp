@@ -12,6 +12,7 @@
 #include "engine/pass.h"
 #include "engine/prompt.h"
 #include "engine/step_loop.h"
+#include "model/identity.h"
 #include "model/lora.h"
 #include "model/memory.h"
 #include "model/tensors.h"
@@ -20,12 +21,14 @@ namespace internvl {
 
 // Tiles that pass through the vision tower together: enough rows to keep the products busy, few
 // enough for memory.
-static constexpr int tiles_at_once = 2;
+static constexpr size_t tiles_at_once = 2;
 
 Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     : pool_(std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : usable_cores())),
       arena_(std::make_unique<Arena>()),
-      context_{cpu_kernels(), *pool_, *arena_, DType::f32} {
+      context_{cpu_kernels(), *pool_, *arena_, DType::f32},
+      vision_cache_(int64_t(options.vision_cache_mb) << 20),
+      row_folder_(options.vision_cache_folder) {
     const auto json = folder.read("config.json");
     if (!json) throw Error("no model here", "a folder with config.json", "none", folder.where());
     ModelConfig config = parse_config(*json, folder.where() + "/config.json");
@@ -53,61 +56,115 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     context_.activations = types_.activations;
     context_.cancel = &cancel;
     model_ = load_model(context_, *checkpoint_, config, types_);
+    kept_tokens_ = tokens_to_keep(options);
     load_ms_ = start_.ms();
 }
 
 // A tile of one of several pictures.
-struct TilePlace {
+struct Engine::TilePlace {
     size_t picture;
+    const Tiles* tiles;
     int tile;
+    DigestKey key = {};
 };
 
-std::vector<Tensor> Engine::encode(Context& ctx, std::span<const Tiles* const> pictures,
-                                   int at_once, const OnTiles& on_tiles) {
-    const Vision& vision = model_.vision;
-    const int64_t rows = vision.rows_per_tile();
-    std::vector<Tensor> all;
-    std::vector<TilePlace> places;
-    for (size_t p = 0; p < pictures.size(); ++p) {
-        all.push_back(
-            make_tensor(ctx.activations, {pictures[p]->count * rows, model_.decoder.width()}));
-        for (int t = 0; t < pictures[p]->count; ++t) places.push_back({p, t});
+Tensor Engine::see(Context& ctx, std::span<const TilePlace> places) const {
+    const int64_t side = places[0].tiles->side;
+    const Tensor pixels = ctx.arena.get(ctx.activations, {int64_t(places.size()), 3, side, side});
+    for (size_t i = 0; i < places.size(); ++i) {
+        const View to = pixels.slice(0, int64_t(i), 1);
+        if (ctx.activations == DType::f32)
+            normalise(*places[i].tiles, places[i].tile, 1, to.as<float>(), &ctx.pool);
+        else
+            normalise(*places[i].tiles, places[i].tile, 1, to.as<uint16_t>(), &ctx.pool);
     }
-    for (size_t first = 0; first < places.size(); first += size_t(at_once)) {
-        const size_t count = std::min(size_t(at_once), places.size() - first);
-        const int64_t side = pictures[0]->side;
-        if (on_tiles) on_tiles(int(first), int(places.size()));
-        const Tensor pixels = ctx.arena.get(ctx.activations, {int64_t(count), 3, side, side});
-        for (size_t i = 0; i < count; ++i) {
-            const auto [p, t] = places[first + i];
-            const View tile = pixels.slice(0, int64_t(i), 1);
-            if (ctx.activations == DType::f32)
-                normalise(*pictures[p], t, 1, tile.as<float>(), &ctx.pool);
-            else
-                normalise(*pictures[p], t, 1, tile.as<uint16_t>(), &ctx.pool);
-        }
-        const Tensor seen = vision.forward(ctx, pixels);
-        for (size_t i = 0; i < count; ++i) {
-            const auto [p, t] = places[first + i];
-            copy(ctx, seen.slice(0, int64_t(i) * rows, rows), all[p].slice(0, t * rows, rows));
+    return model_.vision.forward(ctx, pixels);
+}
+
+// Not before there is a picture: the identity costs a look at one.
+void Engine::open_row_files() {
+    if (row_folder_.empty()) return;
+    vision_cache_.use_files({row_folder_, vision_identity(context_, *checkpoint_, model_, types_)});
+    row_folder_.clear();
+}
+
+std::vector<PictureRows> Engine::encode(std::span<const Tiles* const> pictures,
+                                        const OnTiles& on_tiles) {
+    open_row_files();
+    std::vector<TilePlace> places;
+    for (size_t p = 0; p < pictures.size(); ++p)
+        for (int t = 0; t < pictures[p]->count; ++t) places.push_back({p, pictures[p], t});
+    context_.pool.parallel_for(int64_t(places.size()), 1, [&](int64_t begin, int64_t end, int) {
+        for (TilePlace& p : std::span(places).subspan(size_t(begin), size_t(end - begin)))
+            p.key = tile_key(*p.tiles, p.tile);
+    });
+    const int64_t rows = model_.vision.rows_per_tile(), width = model_.decoder.width();
+    std::unordered_map<DigestKey, Tensor, DigestKeyHash> known;
+    std::vector<TilePlace> unknown;  // distinct ones
+    for (const TilePlace& p : places) {
+        const auto [at, first_time] = known.try_emplace(p.key);
+        if (!first_time) continue;
+        at->second = vision_cache_.find(p.key, context_.activations, rows, width);
+        if (!at->second) unknown.push_back(p);
+    }
+    std::vector<PictureRows> all(pictures.size());
+    for (size_t first = 0; first < unknown.size(); first += tiles_at_once) {
+        if (on_tiles) on_tiles(int(places.size() - unknown.size() + first), int(places.size()));
+        const std::span part =
+            std::span(unknown).subspan(first, std::min(tiles_at_once, unknown.size() - first));
+        const Tensor seen = see(context_, part);
+        for (size_t i = 0; i < part.size(); ++i) {
+            const Tensor own = make_tensor(context_.activations, {rows, width});
+            copy(context_, seen.slice(0, int64_t(i) * rows, rows), own);
+            vision_cache_.keep(part[i].key, own);
+            known[part[i].key] = own;
+            ++all[part[i].picture].computed;
         }
     }
     if (on_tiles) on_tiles(int(places.size()), int(places.size()));
+    for (size_t p = 0; p < pictures.size(); ++p)
+        all[p].rows = make_tensor(context_.activations, {pictures[p]->count * rows, width});
+    for (const TilePlace& p : places) {
+        copy(context_, known[p.key], all[p.picture].rows.slice(0, p.tile * rows, rows));
+        all[p.picture].keys.push_back(p.key);
+    }
     return all;
 }
 
-std::vector<Tensor> Engine::encode(std::span<const Tiles* const> pictures,
-                                   const OnTiles& on_tiles) {
-    return encode(context_, pictures, tiles_at_once, on_tiles);
-}
-
-Tensor Engine::encode(const Tiles& tiles, const OnTiles& on_tiles) {
+PictureRows Engine::encode(const Tiles& tiles, const OnTiles& on_tiles) {
     const Tiles* const one = &tiles;
-    return encode({&one, 1}, on_tiles)[0];
+    return std::move(encode({&one, 1}, on_tiles)[0]);
 }
 
-Tensor Engine::embed(const Generation& g) {
-    return model_.embed(context_, g.prompt, g.picture_rows, context_token_);
+Tensor Engine::embed(const Generation& g, int64_t first) {
+    const auto rest = g.prompt.begin() + first;
+    View rows = g.pictures.rows;
+    if (rows) {
+        const int64_t seen = std::count(g.prompt.begin(), rest, context_token_);
+        rows = seen == rows.dim[0] ? View() : rows.slice(0, seen, rows.dim[0] - seen);
+    }
+    return model_.embed(context_, {rest, g.prompt.end()}, rows, context_token_);
+}
+
+PrefixNames Engine::prefix_names(const Generation& g, const RopeFrequencies& rope) const {
+    PrefixNames names(rope);
+    const PictureRows& pictures = g.pictures;
+    const int64_t rows = pictures.rows ? pictures.rows.dim[0] : 0;
+    const int64_t each = model_.vision.rows_per_tile();
+    const bool known = rows == int64_t(pictures.keys.size()) * each &&
+                       rows == std::ranges::count(g.prompt, context_token_);
+    int64_t place = 0;
+    for (const int id : g.prompt) {
+        if (rows == 0 || id != context_token_) {
+            names.append(id);
+        } else if (known) {
+            names.append(id, pictures.keys[size_t(place / each)], int(place % each));
+            ++place;
+        } else {
+            names.end();
+        }
+    }
+    return names;
 }
 
 KvCache Engine::make_cache(int64_t tokens) const {
@@ -115,12 +172,38 @@ KvCache Engine::make_cache(int64_t tokens) const {
     return {int64_t(d.layers.size()), d.kv_heads, d.head_dim, context_.activations, tokens};
 }
 
+// What the family was trained with (spec 5.0): longer prompts are computed, with a notice.
+static constexpr int64_t trained_context = 8192;
+
+int64_t Engine::tokens_to_keep(const LoadOptions& options) const {
+    const int64_t each = cache_bytes(model_.config.text, context_.activations);
+    if (options.prefix_cache_mb) return (int64_t(*options.prefix_cache_mb) << 20) / each;
+    const int64_t usual = std::max(trained_context, (int64_t(256) << 20) / each);
+    return std::min(usual, available_memory() / 2 / each);
+}
+
+std::shared_ptr<KvCache> Engine::borrow_cache(int64_t tokens) {
+    if (!keeps_prefixes() || cache_.use_count() > 1)
+        return std::make_shared<KvCache>(make_cache(tokens));
+    const int64_t size = cache_ ? cache_->max_tokens() : 0;
+    // Larger than what is to be kept only while somebody needs it.
+    const bool oversized = size >= kept_tokens_ + cache_block && tokens <= kept_tokens_;
+    if (size < tokens || oversized) {
+        auto fresh = std::make_shared<KvCache>(make_cache(std::max(tokens, kept_tokens_)));
+        if (cache_) fresh->adopt(*cache_);
+        cache_ = std::move(fresh);
+    }
+    return cache_;
+}
+
+int64_t Engine::cache_memory() const {
+    const int64_t idle = cache_ ? cache_->idle_tokens() : 0;
+    return available_memory() + idle * cache_bytes(model_.config.text, context_.activations);
+}
+
 Sampler Engine::make_sampler(const GenerateOptions& options) const {
     return {options, model_.config.text.bos_token.value_or(stop_token_), stop_token_};
 }
-
-// What the family was trained with (spec 5.0): longer prompts are computed, with a notice.
-static constexpr int64_t trained_context = 8192;
 
 int64_t Engine::check_room(const Generation& g) const {
     const TextConfig& text = model_.config.text;
@@ -142,7 +225,7 @@ int64_t Engine::check_room(const Generation& g) const {
     }
     const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
     const int64_t each = cache_bytes(text, context_.activations);
-    const int64_t fit = available_memory() / each;
+    const int64_t fit = cache_memory() / each;
     if (prompt + room > fit)
         throw Error(
             "keys and values of prompt and answer do not fit in memory",
@@ -177,7 +260,9 @@ void Engine::trace(std::span<const int> prompt, const Tiles* tiles, bool last_lo
                    const std::function<void(const std::string&, const View&)>& watch) {
     Context watched = context_;
     watched.watch = watch;
-    const Tensor pictures = tiles ? encode(watched, {&tiles, 1}, tiles->count, {})[0] : Tensor();
+    std::vector<TilePlace> places;
+    for (int t = 0; tiles && t < tiles->count; ++t) places.push_back({0, tiles, t});
+    const Tensor pictures = tiles ? see(watched, places) : Tensor();
     const int64_t total = int64_t(prompt.size());
     KvCache cache = make_cache(total);
     const std::vector<int32_t> blocks = cache.take(total);

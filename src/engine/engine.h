@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "engine/generation.h"
 #include "engine/kv_cache.h"
+#include "engine/prefix_names.h"
 #include "engine/sampler.h"
+#include "engine/vision_cache.h"
 #include "io/folder.h"
 #include "media/tile.h"
 #include "model/internvl.h"
@@ -23,11 +25,11 @@ class Engine {
   public:
     Engine(const ModelFolder&, const LoadOptions&);
 
-    // Rows of each picture's tiles, [tiles*256, width]. Tiles of different pictures pass through
-    // the vision tower together, a few at a time.
+    // Rows of each picture's tiles. Those that are not known from before pass through the vision
+    // tower, once each, a few of different pictures together.
     using OnTiles = std::function<void(int done, int tiles)>;
-    std::vector<Tensor> encode(std::span<const Tiles* const>, const OnTiles& = {});
-    Tensor encode(const Tiles& tiles, const OnTiles& on_tiles = {});
+    std::vector<PictureRows> encode(std::span<const Tiles* const>, const OnTiles& = {});
+    PictureRows encode(const Tiles& tiles, const OnTiles& on_tiles = {});
     // One answer: prefill, then one token after the other, or beam search. `chunk`: prompt tokens
     // computed at a time. Throws Error when the prompt does not fit, or what made the answer fail.
     Answer generate(const Generation&, ReferenceRope* reference = nullptr, int64_t chunk = 512);
@@ -41,7 +43,14 @@ class Engine {
     void notice_length(size_t prompt) const;  // warns beyond what the family was trained with
     Sampler make_sampler(const GenerateOptions&) const;
     KvCache make_cache(int64_t tokens) const;
-    Tensor embed(const Generation&);  // [prompt, width]
+    // A cache for so many tokens at a time that remembers what earlier borrowers computed. While
+    // somebody has it, and where nothing is to be kept, a fresh one.
+    std::shared_ptr<KvCache> borrow_cache(int64_t tokens);
+    bool keeps_prefixes() const { return kept_tokens_ != 0; }
+    int64_t cache_memory() const;  // bytes that keys and values can still take
+    // Names of the prompt's full blocks for a sequence with these rotary frequencies.
+    PrefixNames prefix_names(const Generation&, const RopeFrequencies&) const;
+    Tensor embed(const Generation&, int64_t first = 0);  // the prompt from there on, [rows, width]
 
     const InternVL& model() const { return model_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
@@ -59,8 +68,10 @@ class Engine {
     std::atomic<bool> cancel{false};
 
   private:
-    std::vector<Tensor> encode(Context&, std::span<const Tiles* const>, int at_once,
-                               const OnTiles&);
+    struct TilePlace;
+    Tensor see(Context&, std::span<const TilePlace>) const;  // [tiles*256, width]
+    void open_row_files();
+    int64_t tokens_to_keep(const LoadOptions&) const;
 
     Stopwatch start_;
     std::unique_ptr<ThreadPool> pool_;
@@ -73,6 +84,10 @@ class Engine {
     const ChatTemplate* template_ = nullptr;
     std::string system_;
     int stop_token_ = -1, context_token_ = -1;
+    VisionCache vision_cache_;
+    std::string row_folder_;   // to be opened when the first picture comes
+    int64_t kept_tokens_ = 0;  // of keys and values
+    std::shared_ptr<KvCache> cache_;
     double load_ms_ = 0;
 };
 

@@ -2,47 +2,78 @@
 
 #include <cassert>
 #include <cstring>
+#include <iterator>
+#include <ranges>
 
 #include "tensor/arena.h"
 
 namespace internvl {
 
 KvCache::KvCache(int64_t layers, int64_t heads, int64_t head_dim, DType dtype, int64_t max_tokens)
-    : blocks_((max_tokens + cache_block - 1) / cache_block) {
+    : pool_((max_tokens + cache_block - 1) / cache_block) {
     CacheView view;
     view.dtype = dtype;
     view.heads = heads;
     view.head_dim = padded_head(head_dim);
-    view.blocks = blocks_;
-    const int64_t half =
-        blocks_ * view.block_stride() * size_of(dtype);  // the keys, or the values, of one layer
+    view.blocks = pool_.size();
+    const int64_t half = view.blocks * view.block_stride() *
+                         size_of(dtype);  // the keys, or the values, of one layer
     memory_ = map_memory(size_t(2 * half * layers));
     for (int64_t n = 0; n < layers; ++n) {
         view.keys = static_cast<char*>(memory_.get()) + 2 * n * half;
         view.values = static_cast<char*>(view.keys) + half;
         layers_.push_back(view);
     }
-    for (int64_t b = blocks_; b-- > 0;) free_.push_back(int32_t(b));
 }
 
 std::vector<int32_t> KvCache::take(int64_t tokens) {
-    const size_t count = size_t((tokens + cache_block - 1) / cache_block);
-    assert(count <= free_.size());
-    std::vector<int32_t> blocks(free_.rbegin(), free_.rbegin() + long(count));
-    free_.resize(free_.size() - count);
+    std::vector<int32_t> blocks(size_t((tokens + cache_block - 1) / cache_block));
+    for (int32_t& b : blocks) b = pool_.take();
     return blocks;
 }
 
+// The last first: a block is of use only as long as those before it are known.
 void KvCache::give_back(std::span<const int32_t> blocks) {
-    free_.insert(free_.end(), blocks.rbegin(), blocks.rend());
+    for (const int32_t b : std::views::reverse(blocks)) pool_.give_back(b);
+}
+
+static void copy_contents(std::span<const CacheView> from, int32_t source,
+                          std::span<const CacheView> to, int32_t target) {
+    for (size_t n = 0; n < from.size(); ++n) {
+        const size_t bytes = size_t(from[n].block_stride() * size_of(from[n].dtype));
+        const auto copy = [&](const void* a, void* b) {
+            std::memcpy(static_cast<char*>(b) + size_t(target) * bytes,
+                        static_cast<const char*>(a) + size_t(source) * bytes, bytes);
+        };
+        copy(from[n].keys, to[n].keys);
+        copy(from[n].values, to[n].values);
+    }
 }
 
 void KvCache::copy_block(int32_t from, int32_t to) {
-    for (const CacheView& layer : layers_) {
-        const size_t bytes = size_t(layer.block_stride() * size_of(layer.dtype));
-        for (void* half : {layer.keys, layer.values})
-            std::memcpy(static_cast<char*>(half) + size_t(to) * bytes,
-                        static_cast<const char*>(half) + size_t(from) * bytes, bytes);
+    copy_contents(layers_, from, layers_, to);
+}
+
+std::vector<int32_t> KvCache::hold_known(std::span<const DigestKey> names) {
+    std::vector<int32_t> blocks;
+    for (const DigestKey& name : names) {
+        const std::optional<int32_t> block = pool_.find(name);
+        if (!block) break;
+        pool_.hold(*block);
+        blocks.push_back(*block);
+    }
+    return blocks;
+}
+
+void KvCache::adopt(const KvCache& other) {
+    const std::list<int32_t>& all = other.pool_.remembered();
+    const size_t room = size_t(pool_.available());
+    for (auto from = std::next(all.begin(), long(all.size() - std::min(room, all.size())));
+         from != all.end(); ++from) {
+        const int32_t to = pool_.take();
+        copy_contents(other.layers_, *from, layers_, to);
+        pool_.name(to, *other.pool_.name_of(*from));
+        pool_.give_back(to);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "engine/session.h"
 
+#include <utility>
+
 #include "base/clock.h"
 #include "text/utf8.h"
 
@@ -45,21 +47,25 @@ void Session::see(Engine& engine, std::span<Session* const> sessions,
     std::vector<const Tiles*> tiles;
     for (Session* s : sessions)
         for (Picture& p : s->pictures_)
-            if (!p.rows) unseen.push_back(&p), tiles.push_back(p.tiles.get());
+            if (!p.seen.rows) unseen.push_back(&p), tiles.push_back(p.tiles.get());
     if (unseen.empty()) return;
-    std::vector<Tensor> rows = engine.encode(tiles, on_tiles);
-    for (size_t i = 0; i < unseen.size(); ++i) unseen[i]->rows = std::move(rows[i]);
+    std::vector<PictureRows> seen = engine.encode(tiles, on_tiles);
+    for (size_t i = 0; i < unseen.size(); ++i) unseen[i]->seen = std::move(seen[i]);
 }
 
-Tensor Session::picture_rows() {
+PictureRows Session::picture_rows() {
     if (pictures_.empty()) return {};
-    if (pictures_.size() == 1) return pictures_[0].rows;
+    if (pictures_.size() == 1) return pictures_[0].seen;
     int64_t count = 0, at = 0;
-    for (const Picture& p : pictures_) count += p.rows.dim[0];
-    Tensor all = make_tensor(pictures_[0].rows.dtype, {count, pictures_[0].rows.dim[1]});
+    for (const Picture& p : pictures_) count += p.seen.rows.dim[0];
+    PictureRows all;
+    const Tensor& first = pictures_[0].seen.rows;
+    all.rows = make_tensor(first.dtype, {count, first.dim[1]});
     for (const Picture& p : pictures_) {
-        copy(engine_.context(), p.rows, all.slice(0, at, p.rows.dim[0]));
-        at += p.rows.dim[0];
+        const View& rows = p.seen.rows;
+        copy(engine_.context(), rows, all.rows.slice(0, at, rows.dim[0]));
+        all.keys.insert(all.keys.end(), p.seen.keys.begin(), p.seen.keys.end());
+        at += rows.dim[0];
     }
     return all;
 }
@@ -120,7 +126,11 @@ Reply Session::finish(Task& task, Answer answer) {
     reply.score = answer.score;
     reply.prefill_ms = answer.prefill_ms;
     reply.decode_ms = answer.decode_ms;
-    for (const Picture& p : pictures_) reply.image_tokens += tokens_per_tile * p.tiles->count;
+    reply.cached_tokens = answer.cached_tokens;
+    for (Picture& p : pictures_) {
+        reply.image_tokens += tokens_per_tile * p.tiles->count;
+        reply.computed_tiles += std::exchange(p.seen.computed, 0);  // counts for one answer
+    }
     turns_.back().answer = reply.text;
     return reply;
 }
@@ -132,7 +142,7 @@ Reply Session::ask(const std::string& question, std::vector<Picture> pictures,
         const Stopwatch watch;
         Session* const self = this;
         see(engine_, {&self, 1}, on_tiles);
-        task.generation.picture_rows = picture_rows();
+        task.generation.pictures = picture_rows();
         const double vision_ms = watch.ms();
         Reply reply = finish(task, engine_.generate(task.generation, reference_.get()));
         reply.vision_ms = vision_ms;

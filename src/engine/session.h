@@ -14,7 +14,7 @@ namespace internvl {
 struct Picture {
     std::shared_ptr<const Tiles> tiles;
     int frame = 0;  // from 1 in each video, 0 for a picture
-    Tensor rows = {};
+    PictureRows seen = {};
 };
 
 struct Reply {
@@ -24,6 +24,8 @@ struct Reply {
     Answer::End end = Answer::End::length;
     double score = 0;  // of the best beam
     int image_tokens = 0;
+    int computed_tiles = 0;  // that had to pass through the vision tower
+    int cached_tokens = 0;   // of the prompt, whose keys and values were known
     double vision_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
@@ -60,7 +62,7 @@ class Session {
     void forget_last();           // the question could not be answered: as if it had not been asked
     // Shows the pictures of several sessions that were not seen yet to the vision tower, together.
     static void see(Engine&, std::span<Session* const>, const Engine::OnTiles& = {});
-    Tensor picture_rows();  // of all pictures, one below the other; absent without pictures
+    PictureRows picture_rows();  // of all pictures, one below the other
 
     Engine::OnTiles on_tiles;  // heard while a picture is looked at
     const std::vector<Exchange>& history() const { return turns_; }

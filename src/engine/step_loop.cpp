@@ -15,9 +15,12 @@ struct StepLoop::Sequence {
     int64_t room;  // tokens that may be generated
     Answer answer = {};
     std::vector<int32_t> blocks = {};
-    Tensor rows = {};    // of the prompt, while it is computed
+    Tensor rows = {};    // of the prompt from `first` on, while it is computed
+    int64_t first = 0;   // what came before was in the cache
     int64_t stored = 0;  // tokens whose keys and values are in the cache
     RopeFrequencies rope = {};
+    std::optional<PrefixNames> names = {};  // none: blocks are not found again
+    size_t named = 0;                       // blocks
     Stopwatch watch = {};
     bool ended = false;
 
@@ -26,18 +29,25 @@ struct StepLoop::Sequence {
 };
 
 StepLoop::StepLoop(Engine& engine, const LoopOptions& options)
-    : engine_(engine), options_(options), cache_(engine.make_cache(options.cache_tokens)) {}
-StepLoop::~StepLoop() = default;
+    : engine_(engine),
+      options_(options),
+      reuse_(engine.keeps_prefixes() && !options.reference),
+      cache_(reuse_ ? engine.borrow_cache(options.cache_tokens)
+                    : std::make_shared<KvCache>(engine.make_cache(options.cache_tokens))) {}
+
+StepLoop::~StepLoop() {
+    for (const auto& s : running_) cache_->give_back(s->blocks);
+}
 
 bool StepLoop::fits(const Generation& g) const {
-    return int64_t(g.prompt.size()) + engine_.check_room(g) <= cache_.max_tokens();
+    return int64_t(g.prompt.size()) + engine_.check_room(g) <= cache_->max_tokens();
 }
 
 void StepLoop::add(Generation g) {
     const int64_t room = engine_.check_room(g);
     if (!fits(g))
         throw Error("prompt and answer do not fit the cache",
-                    fmt::format("at most {} tokens", cache_.max_tokens()),
+                    fmt::format("at most {} tokens", cache_->max_tokens()),
                     fmt::format("{}", int64_t(g.prompt.size()) + room));
     Sampler sampler = engine_.make_sampler(g.options);
     auto sequence = std::make_unique<Sequence>(
@@ -46,23 +56,51 @@ void StepLoop::add(Generation g) {
     waiting_.push_back(std::move(sequence));
 }
 
+// What is known of the prompt, and room for the rest; false when that must wait. The last token is
+// always computed, for its logits.
+bool StepLoop::take_blocks(Sequence& s) {
+    s.rope = rope_frequencies(engine_.model().config.text, s.prompt() + s.room);
+    if (reuse_) {
+        s.names = engine_.prefix_names(s.g, s.rope);
+        const std::span<const DigestKey> names(s.names->names());
+        s.blocks = cache_->hold_known(
+            names.first(std::min(names.size(), size_t((s.prompt() - 1) / cache_block))));
+    }
+    s.named = s.blocks.size();
+    s.first = s.stored = int64_t(s.named) * cache_block;
+    const int64_t more = s.prompt() + s.room - s.first;
+    if (cache_->free_tokens() < more) {
+        cache_->give_back(s.blocks);
+        return false;
+    }
+    const std::vector<int32_t> own = cache_->take(more);
+    s.blocks.insert(s.blocks.end(), own.begin(), own.end());
+    s.answer.cached_tokens = int(s.first);
+    return true;
+}
+
 void StepLoop::admit() {
     while (!waiting_.empty() && int(running_.size()) < options_.max_sequences) {
         Sequence& s = *waiting_.front();
-        if (cache_.free_tokens() < s.prompt() + s.room) break;
-        s.blocks = cache_.take(s.prompt() + s.room);
-        s.rope = rope_frequencies(engine_.model().config.text, s.prompt() + s.room);
         s.watch = {};
+        if (!take_blocks(s)) break;
         running_.push_back(std::move(waiting_.front()));
         waiting_.pop_front();
         try {
-            s.rows = engine_.embed(s.g);
-            s.g.picture_rows = {};
+            s.rows = engine_.embed(s.g, s.first);
+            s.g.pictures = {};
         } catch (const Error&) {
             s.answer.error = std::current_exception();
             end(s, Answer::End::failed);
         }
     }
+}
+
+// Once they are computed, and not when the pass was broken off.
+void StepLoop::name_full_blocks(Sequence& s) {
+    if (!s.names) return;
+    for (; int64_t(s.named + 1) * cache_block <= s.stored; ++s.named)
+        cache_->name(s.blocks[s.named], s.names->names()[s.named]);
 }
 
 const RopeFrequencies& StepLoop::rope_of(const Sequence& s) const {
@@ -79,7 +117,9 @@ void StepLoop::plan(Pass& pass, std::vector<Sequence*>& chosen) {
     }
     for (const auto& s : running_) {
         if (s->prefilling() || !decode) continue;
-        const View row = engine_.model().decoder.embedding.slice(0, s->answer.ids.back(), 1);
+        const int id = s->answer.ids.back();
+        const View row = engine_.model().decoder.embedding.slice(0, id, 1);
+        if (s->names) s->names->append(id);
         pass.add(s->blocks, s->stored++, row, rope_of(*s), true);
         chosen.push_back(s.get());
     }
@@ -87,7 +127,8 @@ void StepLoop::plan(Pass& pass, std::vector<Sequence*>& chosen) {
         const int64_t count = std::min(options_.chunk - pass.rows(), s->prompt() - s->stored);
         if (!s->prefilling() || count <= 0) continue;
         const bool last = s->stored + count == s->prompt();
-        pass.add(s->blocks, s->stored, s->rows.slice(0, s->stored, count), rope_of(*s), last);
+        pass.add(s->blocks, s->stored, s->rows.slice(0, s->stored - s->first, count), rope_of(*s),
+                 last);
         s->stored += count;
         if (last) chosen.push_back(s.get());
     }
@@ -122,7 +163,7 @@ void StepLoop::choose(Sequence& s, std::span<const float> logits) {
 void StepLoop::remove_ended() {
     for (auto s = running_.begin(); s != running_.end();) {
         if ((*s)->ended) {
-            cache_.give_back((*s)->blocks);
+            cache_->give_back((*s)->blocks);
             s = running_.erase(s);
         } else {
             ++s;
@@ -135,10 +176,11 @@ bool StepLoop::step() {
     remove_ended();
     if (running_.empty()) return unfinished() > 0;
     try {
-        Pass pass(engine_.context(), engine_.model().decoder, cache_);
+        Pass pass(engine_.context(), engine_.model().decoder, *cache_);
         std::vector<Sequence*> chosen;  // in the order of their logits
         plan(pass, chosen);
         const Tensor logits = pass.run();
+        for (const auto& s : running_) name_full_blocks(*s);
         for (size_t i = 0; i < chosen.size(); ++i)
             choose(*chosen[i],
                    {logits.as<float>() + int64_t(i) * logits.dim[1], size_t(logits.dim[1])});

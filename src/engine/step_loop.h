@@ -38,6 +38,8 @@ class StepLoop {
   private:
     struct Sequence;
     void admit();
+    bool take_blocks(Sequence&);
+    void name_full_blocks(Sequence&);
     void plan(Pass&, std::vector<Sequence*>& chosen);
     const RopeFrequencies& rope_of(const Sequence&) const;
     void choose(Sequence&, std::span<const float> logits);
@@ -46,7 +48,8 @@ class StepLoop {
 
     Engine& engine_;
     LoopOptions options_;
-    KvCache cache_;
+    bool reuse_;  // of what begins alike; keys under `reference` follow from more than names tell
+    std::shared_ptr<KvCache> cache_;
     std::deque<std::unique_ptr<Sequence>> waiting_;
     std::list<std::unique_ptr<Sequence>> running_;
     const RopeFrequencies* common_rope_ = nullptr;  // of this pass, for the reference

@@ -86,7 +86,7 @@ TEST_P(Conversations, BatchChatToTheId) {
             EXPECT_EQ(task.prompt.ids, prompt);
             Session* const one = &session;
             Session::see(e, {&one, 1});
-            task.generation.picture_rows = session.picture_rows();
+            task.generation.pictures = session.picture_rows();
             task.generation.on_end = [&answers, i](Answer a) { answers[i] = std::move(a); };
             loop.add(std::move(task.generation));
         }
@@ -114,7 +114,7 @@ TEST_P(Conversations, AnswersDoNotDependOnThreadsOrChunks) {
                 for (const int64_t chunk : {16, 64, 100000}) {
                     Engine& e = of.engine(dtype, threads);
                     const std::vector<Picture> pictures = pictures_of(d);
-                    g.picture_rows = pictures.empty() ? Tensor() : e.encode(*pictures[0].tiles);
+                    g.pictures = pictures.empty() ? PictureRows() : e.encode(*pictures[0].tiles);
                     bits.emplace_back();
                     g.on_logits = [&](std::span<const float> logits) {
                         for (const float x : logits)
@@ -137,7 +137,7 @@ TEST_P(Conversations, AnswersTogetherAreThoseAlone) {
             Generation g;
             g.prompt = expand_ids(d["calls"][0][0]["input_ids"]);
             const std::vector<Picture> pictures = pictures_of(d);
-            if (!pictures.empty()) g.picture_rows = e.encode(*pictures[0].tiles);
+            if (!pictures.empty()) g.pictures = e.encode(*pictures[0].tiles);
             g.options.max_new_tokens = 4 + int(all.size());
             g.options.do_sample = all.size() % 2 == 1;
             all.push_back(std::move(g));
@@ -220,7 +220,7 @@ TEST_P(Conversations, Misuse) {
         const auto& call = m["call"][0];
         g.prompt = expand_ids(call["input_ids"]);
         const bool picture = std::ranges::count(g.prompt, e.context_token()) > 0;
-        if (picture) g.picture_rows = e.encode(tiles_of("rgb_1tile.png", 12));
+        if (picture) g.pictures = e.encode(tiles_of("rgb_1tile.png", 12));
         g.options.max_new_tokens = int(call["generated"].size());
         EXPECT_EQ(e.generate(g).ids, call["generated"].get<std::vector<int>>()) << what;
         ++passed;

@@ -97,7 +97,7 @@ TEST(Folders, ConvertedNamesGiveTheSameAnswers) {
             Generation g;
             g.prompt = expand_ids(d["calls"][0][0]["input_ids"]);
             const std::vector<Picture> pictures = pictures_of(d);
-            if (!pictures.empty()) g.picture_rows = e.encode(*pictures[0].tiles);
+            if (!pictures.empty()) g.pictures = e.encode(*pictures[0].tiles);
             g.options.max_new_tokens = d["max_new_tokens"];
             EXPECT_EQ(e.generate(g).ids, d["calls"][0][0]["generated"].get<std::vector<int>>())
                 << name << (wrapped ? " wrapped" : "");

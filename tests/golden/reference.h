@@ -107,6 +107,11 @@ inline void expect_close(const Values& got, const Values& expected, double rms, 
 
 using Stages = std::map<std::string, Values>;
 
+// Everything is computed anew: what caches give is compared with that (caches_test.cpp).
+inline LoadOptions without_caches(const std::string& dtype, int threads) {
+    return {.threads = threads, .dtype = dtype, .vision_cache_mb = 0, .prefix_cache_mb = 0};
+}
+
 // One family: its checkpoint, loaded as asked for, and its expectations.
 class Reference {
   public:
@@ -116,7 +121,7 @@ class Reference {
         auto& e = engines_[{dtype, threads}];
         if (!e)
             e = std::make_unique<Engine>(ModelFolder::open(golden("checkpoints/" + name_)),
-                                         LoadOptions{threads, dtype});
+                                         without_caches(dtype, threads));
         return *e;
     }
     const nlohmann::json& json() {

@@ -69,6 +69,53 @@ TEST(Dialogues, TogetherAsAlone) {
     }
 }
 
+// A second question costs no look at the picture, and no token that was read before; asked anew in
+// another conversation, nothing but the last tokens.
+TEST(Chats, NothingTwice) {
+    const Model one("demo");
+    const Photo picture = photo("rgb_3tiles.png", 12);
+    GenerateOptions options;
+    options.max_new_tokens = 8;
+    for (const bool again : {false, true}) {
+        Chat chat(one);
+        const Result first = chat.ask("What is this?", {picture}, options);
+        EXPECT_EQ(first.computed_tiles, again ? 0 : 3);
+        const int known = int(first.prompt_ids.size() - 1) / 16 * 16;
+        EXPECT_EQ(first.cached_tokens, again ? known : 0);
+        const Result second = chat.ask("And where?", {}, options);
+        EXPECT_EQ(second.computed_tiles, 0);
+        // What was retokenised with the answer is read again.
+        EXPECT_GE(second.cached_tokens, known);
+        EXPECT_EQ(second.image_tokens, 3 * 256);
+    }
+}
+
+// The cache belongs to one loop at a time; others do without, and all is given back.
+TEST(Chats, WhileDialoguesAreUnfinished) {
+    const Model one("demo");
+    GenerateOptions options;
+    options.max_new_tokens = 4;
+    Dialogue d;
+    d.rounds = {{"Tell me a story about nothing in particular, please."}};
+    d.generate = options;
+    std::vector<Result> results;
+    const auto keep = [&](Result r, const std::string*) { results.push_back(std::move(r)); };
+    Chat chat(one);
+    {
+        Dialogues left(one);
+        left.add(d, keep);
+        left.step();
+        results.push_back(chat.ask(d.rounds[0].question, {}, options));
+        EXPECT_EQ(results.back().cached_tokens, 0);
+    }  // in the middle of its answer
+    Dialogues many(one);
+    for (int i = 0; i < 3; ++i) many.add(d, keep);
+    while (many.step()) {
+    }
+    ASSERT_EQ(results.size(), 4u);
+    for (const Result& r : results) EXPECT_EQ(r.ids, results[0].ids);
+}
+
 TEST(Dialogues, MistakesAreOfOneDialogueOnly) {
     Dialogues many(model("tiny-1b"));
     EXPECT_THROW(many.add({}, {}), std::runtime_error);

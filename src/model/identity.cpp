@@ -1,0 +1,56 @@
+#include "model/identity.h"
+
+#include <algorithm>
+
+#include "model/lora.h"
+#include "model/tensors.h"
+
+namespace internvl {
+
+static void add(Digest& digest, const std::string& text) {
+    digest.update(text.c_str(), text.size() + 1);
+}
+
+// The beginning, the middle and the end: training changes all of a tensor.
+static void add(Digest& digest, const TensorEntry* entry) {
+    if (!entry) return;
+    constexpr size_t sample = 4096;
+    add(digest, entry->name);
+    add(digest, dtype_name(entry->dtype));
+    digest.update(entry->shape.data(), entry->shape.size() * sizeof entry->shape[0]);
+    const size_t size = entry->bytes.size(), count = std::min(size, sample);
+    for (const size_t at : {size_t(0), (size - count) / 2, size - count})
+        digest.update(entry->bytes.data() + at, count);
+}
+
+static void add_test_picture(Digest& digest, Context& ctx, const InternVL& model) {
+    const int64_t side = model.config.vision.image_size;
+    const Tensor pattern = ctx.arena.get(DType::f32, {3 * side, side});
+    for (int64_t i = 0; i < pattern.size(); ++i)
+        pattern.as<float>()[i] = float(i * 7919 % 1021) / 256 - 2;
+    const Tensor pixels = ctx.arena.get(ctx.activations, {3 * side, side});
+    copy(ctx, pattern, pixels);
+    Vision tower = model.vision;
+    tower.layers.resize(1);
+    const Tensor rows = tower.forward(ctx, pixels.reshape({1, 3, side, side}));
+    digest.update(rows.data, size_t(rows.bytes()));
+}
+
+DigestKey vision_identity(Context& ctx, const Checkpoint& checkpoint, const InternVL& model,
+                          const ComputeTypes& types) {
+    Digest digest;
+    add(digest, types.name());
+    add(digest, quant_name(types.quant));
+    const size_t layers = model.vision.layers.size();
+    digest.update(&layers, sizeof layers);
+    for (const TensorSpec& spec : expected_tensors(model.config)) {
+        if (spec.part == Part::language) continue;
+        const AdapterEntries adapter = find_adapter(checkpoint, spec.name);
+        for (const TensorEntry* entry : {checkpoint.find(spec.name), adapter.down, adapter.up})
+            add(digest, entry);
+    }
+    add_test_picture(digest, ctx, model);
+    return digest.key();
+}
+
+}  // namespace internvl
