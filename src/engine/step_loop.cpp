@@ -61,7 +61,7 @@ void StepLoop::add(Generation g) {
 bool StepLoop::take_blocks(Sequence& s) {
     s.rope = rope_frequencies(engine_.model().config.text, s.prompt() + s.room);
     if (reuse_) {
-        s.names = engine_.prefix_names(s.g, s.rope);
+        if (!s.names) s.names = engine_.prefix_names(s.g, s.rope);
         const std::span<const DigestKey> names(s.names->names());
         s.blocks = cache_->hold_known(
             names.first(std::min(names.size(), size_t((s.prompt() - 1) / cache_block))));
@@ -189,6 +189,9 @@ bool StepLoop::step() {
             if (!s->ended) end(*s, Answer::End::cancelled);
         for (const auto& s : waiting_) end(*s, Answer::End::cancelled);
         waiting_.clear();
+    } catch (...) {  // what was planned was not computed and must not be found
+        for (const auto& s : running_) s->names.reset();
+        throw;
     }
     remove_ended();
     return unfinished() > 0;

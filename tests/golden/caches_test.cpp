@@ -195,6 +195,36 @@ TEST_P(Caches, UnderATinyLimit) {
     EXPECT_GT(found, 0);
 }
 
+// A pass that is broken off leaves nothing to be found; those before it do.
+TEST_P(Caches, AfterAnInterruption) {
+    const Script s = script("fp32");
+    Engine& cold = of.engine();
+    const PictureRows seen = cold.encode(s.tiles);
+    const auto warm = load(of.name(), {.threads = 2, .dtype = "fp32"});
+    {
+        StepLoop loop(*warm, {.max_sequences = 2, .cache_tokens = 4000, .chunk = 100});
+        Heard talker, listener;
+        Generation other = generation({300, 301, 302}, {}, 100, talker);
+        int passes = 0;
+        other.on_token = [&](int) {
+            if (++passes == 3) warm->cancel = true;
+            return true;
+        };
+        loop.add(std::move(other));
+        Generation g = generation(s.first, seen, tokens, listener);
+        g.on_end = [&](Answer a) { listener.answer = std::move(a); };
+        loop.add(std::move(g));
+        while (loop.step()) {
+        }
+        EXPECT_EQ(listener.answer.end, Answer::End::cancelled);
+    }
+    warm->cancel = false;
+    const Heard heard = generate(*warm, s.first, seen, tokens);
+    // 97 tokens beside the other's prompt, then 99 beside each of its tokens.
+    EXPECT_EQ(heard.answer.cached_tokens, (97 + 2 * 99) / 16 * 16);
+    expect_same(heard, generate(cold, s.first, seen, tokens));
+}
+
 // Its rotary frequencies change with the declared length: what was turned by others is of no use.
 TEST(CachesOfDynamicNtk, FrequenciesArePartOfTheName) {
     const auto warm = load("tiny-2b", {.threads = 2, .dtype = "fp32"});
