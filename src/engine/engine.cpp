@@ -65,7 +65,7 @@ struct Engine::TilePlace {
     size_t picture;
     const Tiles* tiles;
     int tile;
-    DigestKey key = {};
+    DigestKey key = {};  // what it shows; not needed to see it
 };
 
 Tensor Engine::see(Context& ctx, std::span<const TilePlace> places) const {
@@ -93,14 +93,11 @@ std::vector<PictureRows> Engine::encode(std::span<const Tiles* const> pictures,
     open_row_files();
     std::vector<TilePlace> places;
     for (size_t p = 0; p < pictures.size(); ++p)
-        for (int t = 0; t < pictures[p]->count; ++t) places.push_back({p, pictures[p], t});
-    context_.pool.parallel_for(int64_t(places.size()), 1, [&](int64_t begin, int64_t end, int) {
-        for (TilePlace& p : std::span(places).subspan(size_t(begin), size_t(end - begin)))
-            p.key = tile_key(*p.tiles, p.tile);
-    });
+        for (int t = 0; t < pictures[p]->count; ++t)
+            places.push_back({p, pictures[p], t, tile_key(*pictures[p], t)});
     const int64_t rows = model_.vision.rows_per_tile(), width = model_.decoder.width();
-    std::unordered_map<DigestKey, Tensor, DigestKeyHash> known;
-    std::vector<TilePlace> unknown;  // distinct ones
+    std::unordered_map<DigestKey, Tensor, DigestKeyHash> known;  // rows of each tile; absent until
+    std::vector<TilePlace> unknown;                              // these were seen, once each
     for (const TilePlace& p : places) {
         const auto [at, first_time] = known.try_emplace(p.key);
         if (!first_time) continue;

@@ -96,11 +96,12 @@ void StepLoop::admit() {
     }
 }
 
-// Once they are computed, and not when the pass was broken off.
+// Once they are computed, and not when the pass was broken off. Not all may have names.
 void StepLoop::name_full_blocks(Sequence& s) {
     if (!s.names) return;
-    for (; int64_t(s.named + 1) * cache_block <= s.stored; ++s.named)
-        cache_->name(s.blocks[s.named], s.names->names()[s.named]);
+    const std::vector<DigestKey>& names = s.names->names();
+    const size_t full = std::min(names.size(), size_t(s.stored / cache_block));
+    for (; s.named < full; ++s.named) cache_->name(s.blocks[s.named], names[s.named]);
 }
 
 const RopeFrequencies& StepLoop::rope_of(const Sequence& s) const {
