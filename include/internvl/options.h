@@ -56,9 +56,10 @@ struct VideoOptions {
 };
 
 struct LoadOptions {
-    int threads = 0;             // 0 = the cores this process may use
-    std::string dtype = "auto";  // auto, bf16, fp16, fp32
-    std::string quant = "none";  // none, int8, int4: made while the model is loaded
+    int threads = 0;                // 0 = the cores this process may use
+    std::string dtype = "auto";     // auto, bf16, fp16, fp32
+    std::string quant = "none";     // none, int8, int4: made while the model is loaded
+    std::string kv_cache = "auto";  // keys and values: auto = as computed, int8 = half the memory
     // What is kept so that nothing is computed twice; it does not change a bit of any answer.
     // Rows of the pictures looked at last: up to so many MiB, 0 = none. A tile takes 0.4 (1B) to 4
     // (76B).

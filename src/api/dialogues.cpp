@@ -45,8 +45,8 @@ struct Dialogues::Data {
             longest = std::max(longest, int64_t(w->task.generation.prompt.size()) +
                                             engine().check_room(w->task.generation));
         // As many as memory holds when all become as long as that.
-        const int64_t fit = engine().cache_memory() / cache_bytes(engine().model().config.text,
-                                                                  engine().context().activations);
+        const int64_t fit = engine().cache_memory() /
+                            cache_bytes(engine().model().config.text, engine().types().cache());
         const int together =
             options.compat_reference
                 ? int(waiting.size())

@@ -1,8 +1,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "api/data.h"
 #include "base/clock.h"
@@ -10,6 +12,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/common.h"
+#include "engine/session.h"
+#include "engine/step_loop.h"
 #include "io/mapped_file.h"
 #include "media/decode.h"
 #include "model/cost.h"
@@ -26,7 +30,7 @@ struct BenchFlags {
     ModelOptions model;
     PictureFlags picture;
     std::vector<std::string> images;
-    int tiles = 4, prompt = 3328, context = 3328, tokens = 32, repeat = 5;
+    int tiles = 13, prompt = 3392, context = 512, tokens = 32, sequences = 8, repeat = 5;
     bool json = false;
 };
 
@@ -64,7 +68,9 @@ class Bench {
         for (const std::string& file : flags_.images) preprocess(file);
         vision();
         prefill();
-        decode();
+        decode(1);
+        if (flags_.sequences > 1) decode(flags_.sequences);
+        for (const std::string& file : flags_.images) first_token(file);
     }
 
   private:
@@ -126,11 +132,26 @@ class Bench {
         tiles.side = int(engine_.model().config.vision.image_size);
         tiles.rgb.resize(size_t(3) * size_t(tiles.count) * size_t(tiles.side) * size_t(tiles.side));
         for (size_t i = 0; i < tiles.rgb.size(); ++i) tiles.rgb[i] = uint8_t(i * 7919 >> 8);
+        compute_tiles(tiles);
+    }
+
+    // Makes tiles, or a prompt, such as were never seen before: nothing of them is known.
+    void mark(Tiles& tiles) {
+        ++runs_;
+        for (int t = 0; t < tiles.count; ++t) {
+            const int mark[] = {runs_, t};
+            std::memcpy(&tiles.rgb[size_t(t) * tiles.rgb.size() / size_t(tiles.count)], mark,
+                        sizeof mark);
+        }
+    }
+
+    void compute_tiles(Tiles& tiles) {
         compute("vision",
                 {{"rows", tiles.count * engine_.model().vision.rows_per_tile()},
                  {"tiles", tiles.count}},
                 fmt::format("{} tiles", tiles.count),
                 vision_gflop(engine_.model().config, tiles.count), [&] {
+                    mark(tiles);
                     const Stopwatch watch;
                     engine_.encode(tiles);
                     return watch.ms();
@@ -143,10 +164,12 @@ class Bench {
                 [&] { return engine_.generate(generation(flags_.prompt, 1)).prefill_ms; });
     }
 
-    Generation generation(int prompt, int tokens) const {
+    Generation generation(int prompt, int tokens) {
         Generation g;
         g.prompt.resize(size_t(prompt));
-        for (size_t i = 0; i < g.prompt.size(); ++i) g.prompt[i] = int(i * 31 % 500);
+        ++runs_;
+        for (size_t i = 0; i < g.prompt.size(); ++i)
+            g.prompt[i] = int((i * 31 + size_t(runs_) * 17) % 500);
         g.options.max_new_tokens = tokens;
         g.options.ignore_eos = true;
         return g;
@@ -172,35 +195,95 @@ class Bench {
                                name, ms.median, what, rate, 100 * share));
     }
 
-    void decode() {
-        const Spread ms = measure(flags_.repeat, [&] {
-            const Answer a = engine_.generate(generation(flags_.context, flags_.tokens + 1));
-            return a.decode_ms / flags_.tokens;
-        });
-        const TextConfig& t = engine_.model().config.text;
-        const int64_t weights = language_bytes(engine_.model().config, engine_.types());
-        const double gb =
-            decode_gb(t, flags_.context + flags_.tokens / 2, 1, weights, size_of(type_));
+    // A pass that gives each of so many sequences a token, behind `context` others.
+    double step_ms(int sequences) {
+        const int passes = flags_.tokens + sequences * (flags_.context / 256 + 2);
+        StepLoop loop(engine_, {.max_sequences = sequences,
+                                .cache_tokens = int64_t(sequences) *
+                                                (flags_.context + passes + 2 * cache_block)});
+        int begun = 0;
+        for (int i = 0; i < sequences; ++i) {
+            Generation g = generation(flags_.context, passes);
+            g.on_token = [&begun, first = true](int) mutable {
+                begun += std::exchange(first, false);
+                return true;
+            };
+            loop.add(std::move(g));
+        }
+        while (begun < sequences) loop.step();
+        const Stopwatch watch;
+        for (int i = 0; i < flags_.tokens; ++i) loop.step();
+        return watch.ms() / flags_.tokens;
+    }
+
+    void decode(int sequences) {
+        const Spread ms = measure(flags_.repeat, [&] { return step_ms(sequences); });
+        const ModelConfig& c = engine_.model().config;
+        const double per_s = sequences * 1e3 / ms.median;
+        const double gb = decode_gb(flags_.context + flags_.tokens / 2, sequences,
+                                    language_bytes(c, engine_.types()),
+                                    cache_bytes(c.text, engine_.types().cache()));
         const double rate = gb / ms.median * 1e3;
         show({{"name", "decode"},
               {"context", flags_.context},
-              {"batch", 1},
+              {"batch", sequences},
               {"ms", ms.median},
               {"min", ms.min},
               {"max", ms.max},
-              {"tokens_per_s", 1e3 / ms.median},
+              {"tokens_per_s", per_s},
               {"gb_per_s", rate},
               {"read_gb_per_s", read_},
               {"of_bandwidth", rate / read_}},
-             fmt::format("decode      {:9.2f} ms a token at context {}: {:.1f} tokens/s, {:.1f} "
+             fmt::format("decode      {:9.2f} ms for {} at context {}: {:.1f} tokens/s, {:.1f} "
                          "GB/s, {:.1f} % of the reads",
-                         ms.median, flags_.context, 1e3 / ms.median, rate, 100 * rate / read_));
+                         ms.median,
+                         sequences == 1 ? "a token" : fmt::format("{} tokens together", sequences),
+                         flags_.context, per_s, rate, 100 * rate / read_));
+    }
+
+    // From the picture's file to the first token of an answer, and again for a second question.
+    void first_token(const std::string& path) {
+        std::vector<double> second;
+        int tokens = 0;
+        const Spread first = measure(flags_.repeat, [&] {
+            Session session(engine_, engine_.system_message(), false);
+            GenerateOptions one;
+            one.max_new_tokens = 1;
+            const Stopwatch watch;
+            const MappedFile file = MappedFile::open(path);
+            auto tiles = std::make_shared<Tiles>(cut_tiles(
+                decode_image(
+                    {reinterpret_cast<const uint8_t*>(file.bytes().data()), file.bytes().size()},
+                    {}, path),
+                tile_options(flags_.picture.resolved()), &engine_.pool()));
+            mark(*tiles);
+            const Reply reply = session.ask("Please describe the image.", {{tiles}}, one);
+            const double ms = watch.ms();
+            tokens = int(reply.prompt.ids.size());
+            const Stopwatch again;
+            session.ask("What colours do you see?", {}, one);
+            second.push_back(again.ms());
+            return ms;
+        });
+        std::sort(second.begin(), second.end());
+        const double median = second[second.size() / 2];
+        show({{"name", "first_token"},
+              {"file", path},
+              {"tokens", tokens},
+              {"ms", first.median},
+              {"min", first.min},
+              {"max", first.max},
+              {"second_question_ms", median}},
+             fmt::format(
+                 "first token {:9.1f} ms for {} tokens; {:.1f} ms for a second question ({})",
+                 first.median, tokens, median, path));
     }
 
     const BenchFlags& flags_;
     Model& model_;
     Engine& engine_;
     DType type_;
+    int runs_ = 0;
     bool quantised_;
     double peak_, product_peak_, read_;
 };
@@ -231,9 +314,11 @@ Run declare_bench(CLI::App& app) {
     count("--prompt-tokens", flags->prompt, "Tokens to prefill");
     count("--context", flags->context, "Tokens before those that are generated");
     count("--tokens", flags->tokens, "Tokens to generate");
+    count("--sequences", flags->sequences, "Answers made together; 1 measures one alone");
     count("--repeat", flags->repeat, "Runs of each; the median counts");
     app.add_flag("--json", flags->json, "One JSON object per line");
     flags->picture.declare(app);
+    flags->model.declare_caches(app);
     return [flags] { return bench(*flags); };
 }
 

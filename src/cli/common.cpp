@@ -28,6 +28,9 @@ void ModelOptions::declare(CLI::App& app, bool loads_weights) {
     app.add_option("--dtype", load.dtype, "auto, bf16, fp16 or fp32")->capture_default_str();
     app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
         ->capture_default_str();
+    app.add_option("--kv-cache", load.kv_cache,
+                   "Keys and values: auto (as computed) or int8, in half the memory")
+        ->capture_default_str();
     app.add_option("--device", device, "auto or cpu (cuda is not in this version)")
         ->capture_default_str();
 }
@@ -55,6 +58,7 @@ void ModelOptions::declare_caches(CLI::App& app) {
 
 void ModelOptions::check() const {
     parse_quant(load.quant);
+    parse_kv_cache(load.kv_cache);
     if (device != "auto" && device != "cpu")
         throw UsageError("--device is not in this version", "auto or cpu", device);
 }

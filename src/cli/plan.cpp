@@ -158,7 +158,7 @@ Json time_json(const PlanFlags& flags, const ModelConfig& c, const Conversation&
     const int64_t weights = language_bytes(c, types);
     const auto token = [&](int64_t users) {
         const double read =
-            decode_gb(c.text, talk.prompt, users, weights, size_of(types.activations));
+            decode_gb(talk.prompt, users, weights, cache_bytes(c.text, types.cache()));
         return std::max(read / reads, double(users) * decode_gflop(c.text, talk.prompt) / compute);
     };
     const double vision = vision_gflop(c, talk.tiles).all() / compute,

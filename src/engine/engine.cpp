@@ -52,6 +52,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
     types_.quant = parse_quant(options.quant);
+    types_.cache_in_bytes = parse_kv_cache(options.kv_cache);
     memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;
@@ -166,14 +167,14 @@ PrefixNames Engine::prefix_names(const Generation& g, const RopeFrequencies& rop
 
 KvCache Engine::make_cache(int64_t tokens) const {
     const Decoder& d = model_.decoder;
-    return {int64_t(d.layers.size()), d.kv_heads, d.head_dim, context_.activations, tokens};
+    return {int64_t(d.layers.size()), d.kv_heads, d.head_dim, types_.cache(), tokens};
 }
 
 // What the family was trained with (spec 5.0): longer prompts are computed, with a notice.
 static constexpr int64_t trained_context = 8192;
 
 int64_t Engine::tokens_to_keep(const LoadOptions& options) const {
-    const int64_t each = cache_bytes(model_.config.text, context_.activations);
+    const int64_t each = cache_bytes(model_.config.text, types_.cache());
     if (options.prefix_cache_mb) return (int64_t(*options.prefix_cache_mb) << 20) / each;
     const int64_t usual = std::max(trained_context, (int64_t(256) << 20) / each);
     return std::min(usual, available_memory() / 2 / each);
@@ -195,7 +196,7 @@ std::shared_ptr<KvCache> Engine::borrow_cache(int64_t tokens) {
 
 int64_t Engine::cache_memory() const {
     const int64_t idle = cache_ ? cache_->idle_tokens() : 0;
-    return available_memory() + idle * cache_bytes(model_.config.text, context_.activations);
+    return available_memory() + idle * cache_bytes(model_.config.text, types_.cache());
 }
 
 Sampler Engine::make_sampler(const GenerateOptions& options) const {
@@ -221,7 +222,7 @@ int64_t Engine::check_room(const Generation& g) const {
                                             prompt, prompt - seen, seen, seen / tile, fit));
     }
     const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
-    const int64_t each = cache_bytes(text, context_.activations);
+    const int64_t each = cache_bytes(text, types_.cache());
     const int64_t fit = cache_memory() / each;
     if (prompt + room > fit)
         throw Error(

@@ -38,10 +38,8 @@ double decode_gflop(const TextConfig& t, int64_t context) {
            1e9;
 }
 
-double decode_gb(const TextConfig& t, int64_t context, int64_t users, int64_t language_bytes,
-                 int64_t cache_element) {
-    const double cache = 2.0 * double(t.layers * t.kv_heads * t.head_dim * context * cache_element);
-    return (double(language_bytes) + double(users) * cache) / 1e9;
+double decode_gb(int64_t context, int64_t users, int64_t language_bytes, int64_t cache_bytes) {
+    return double(language_bytes + users * context * cache_bytes) / 1e9;
 }
 
 std::vector<GpuShare> split_over_gpus(const ModelConfig& c, int gpus) {

@@ -17,9 +17,9 @@ Gflop vision_gflop(const ModelConfig&, int64_t tiles);  // tower and projector
 Gflop prefill_gflop(const TextConfig&, int64_t tokens);
 double decode_gflop(const TextConfig&, int64_t context);  // one token behind `context` others
 // What `users` tokens read that are made together, each behind `context` others: the products of
-// the language model once (memory.h), and everyone's keys and values.
-double decode_gb(const TextConfig&, int64_t context, int64_t users, int64_t language_bytes,
-                 int64_t cache_element);
+// the language model once, and everyone's keys and values (bytes of all products and of a token:
+// memory.h).
+double decode_gb(int64_t context, int64_t users, int64_t language_bytes, int64_t cache_bytes);
 
 // What one GPU holds when the layers are shared out as the model card does (spec 8.3).
 struct GpuShare {

@@ -23,13 +23,15 @@ struct InternVL {
                  int context_token) const;
 };
 
-// What --dtype and --quant mean for a checkpoint on this machine (cli.md): the type of activations,
-// and of product weights unless they stay as filed or are quantised.
+// What --dtype, --quant and --kv-cache mean for a checkpoint on this machine (cli.md): the type of
+// activations, of product weights unless they stay as filed or are quantised, of keys and values.
 struct ComputeTypes {
     DType activations = DType::f32;
     std::optional<DType> weights;
     Quant quant = Quant::none;
+    bool cache_in_bytes = false;
     const char* name() const;  // "bf16", "fp16" or "fp32"
+    DType cache() const { return cache_in_bytes ? DType::i8 : activations; }
 };
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16);
 

@@ -67,8 +67,10 @@ int64_t language_bytes(const ModelConfig& c, const ComputeTypes& types) {
     return bytes;
 }
 
-int64_t cache_bytes(const TextConfig& t, DType activations) {
-    return 2 * t.layers * t.kv_heads * padded_head(t.head_dim) * size_of(activations);
+int64_t cache_bytes(const TextConfig& t, DType kept_as) {
+    CacheView layer;
+    layer.dtype = kept_as, layer.heads = t.kv_heads, layer.head_dim = padded_head(t.head_dim);
+    return 2 * t.layers * layer.block_stride() * size_of(kept_as) / cache_block;
 }
 
 // The arena keeps blocks for reuse, so what counts is the sum over the kinds of tensors that one
@@ -93,7 +95,7 @@ int64_t activation_bytes(const ModelConfig& c, DType activations, int64_t tokens
 // What must be free to load the model and to talk about one picture.
 static int64_t needed_bytes(const ModelConfig& c, const ComputeTypes& types) {
     constexpr int64_t program = 64 << 20, tokens = 4096;  // the picture and a page of text
-    return program + weight_bytes(c, types) + tokens * cache_bytes(c.text, types.activations) +
+    return program + weight_bytes(c, types) + tokens * cache_bytes(c.text, types.cache()) +
            activation_bytes(c, types.activations, tokens, c.max_tiles + 1);
 }
 

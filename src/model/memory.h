@@ -16,7 +16,7 @@ int64_t weight_bytes(const ModelConfig&, const ComputeTypes&);
 // The products of the language model alone, what every token reads.
 int64_t language_bytes(const ModelConfig&, const ComputeTypes&);
 // Keys and values of one token in all layers, as the cache holds them.
-int64_t cache_bytes(const TextConfig&, DType activations);
+int64_t cache_bytes(const TextConfig&, DType kept_as);
 // At most what the arena comes to hold for prompts of so many tokens with so many tiles.
 int64_t activation_bytes(const ModelConfig&, DType activations, int64_t tokens, int64_t tiles);
 

@@ -10,6 +10,12 @@ Quant parse_quant(const std::string& name) {
     throw UsageError("unknown quantisation", "none, int8 or int4", name);
 }
 
+bool parse_kv_cache(const std::string& name) {
+    if (name != "auto" && name != "int8")
+        throw UsageError("unknown type of keys and values", "auto or int8", name);
+    return name == "int8";
+}
+
 const char* quant_name(Quant quant) {
     return quant == Quant::int8 ? "int8" : quant == Quant::int4 ? "int4" : "none";
 }

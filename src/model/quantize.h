@@ -11,6 +11,8 @@ enum class Quant { none, int8, int4 };
 
 Quant parse_quant(const std::string& name);  // "none", "int8" or "int4"
 const char* quant_name(Quant quant);
+// What --kv-cache means: whether keys and values are kept as bytes, "int8", or as computed, "auto".
+bool parse_kv_cache(const std::string& name);
 
 // What a product is for: each has a policy of its own.
 enum class Role { patches, vision, projector, language, head };

@@ -56,10 +56,9 @@ class Caches : public Golden {
     };
     static constexpr int tokens = 24;
 
-    Script script(const std::string& dtype) {
+    Script script(Engine& cold) {
         Script s{tiles_of("rgb_3tiles.png", 12), {}, {}};
         s.first = expand_ids(of.dialogue("image_3_tiles")["calls"][0][0]["input_ids"]);
-        Engine& cold = of.engine(dtype);
         s.second = s.first;
         const Answer answer = generate(cold, s.first, cold.encode(s.tiles), tokens).answer;
         s.second.insert(s.second.end(), answer.ids.begin(), answer.ids.end());
@@ -77,16 +76,21 @@ static const auto families =
 INSTANTIATE_TEST_SUITE_P(Golden, Caches, families, family_name);
 
 TEST_P(Caches, WarmAnswersAreTheColdOnes) {
-    for (const std::string dtype : {"fp32", "bf16"}) {
-        const Script s = script(dtype);
-        Engine& cold = of.engine(dtype);
+    const std::pair<std::string, std::string> types[] = {
+        {"fp32", "none"}, {"bf16", "none"}, {"bf16", "int8"}, {"bf16", "int4"}};
+    for (const auto& [dtype, quant] : types) {
+        LoadOptions without = without_caches(dtype, 2);
+        without.quant = quant;
+        const auto fresh = load(of.name(), without);
+        Engine& cold = *fresh;
+        const Script s = script(cold);
         const PictureRows seen = cold.encode(s.tiles);
         const Heard first = generate(cold, s.first, seen, tokens);
         const Heard second = generate(cold, s.second, seen, tokens);
         EXPECT_EQ(second.answer.cached_tokens, 0);
         for (const int threads : {1, 2}) {
-            SCOPED_TRACE(dtype + " threads " + std::to_string(threads));
-            const auto warm = load(of.name(), {.threads = threads, .dtype = dtype});
+            SCOPED_TRACE(dtype + " " + quant + " threads " + std::to_string(threads));
+            const auto warm = load(of.name(), {.threads = threads, .dtype = dtype, .quant = quant});
             EXPECT_EQ(warm->encode(s.tiles).computed, 3);
             const PictureRows rows = warm->encode(s.tiles);
             EXPECT_EQ(rows.computed, 0);
@@ -109,8 +113,8 @@ TEST_P(Caches, WarmAnswersAreTheColdOnes) {
 
 TEST_P(Caches, InCompany) {
     for (const std::string dtype : {"fp32", "bf16"}) {
-        const Script s = script(dtype);
         Engine& cold = of.engine(dtype);
+        const Script s = script(cold);
         const PictureRows seen = cold.encode(s.tiles);
         std::vector<std::vector<int>> prompts = {s.first, s.second};
         for (int i = 0; i < 6; ++i) {
@@ -144,8 +148,8 @@ TEST_P(Caches, InCompany) {
 // The same ids over another picture, over the same tiles in another order, and over rows of which
 // nobody says what they show.
 TEST_P(Caches, OtherPicturesAreOthers) {
-    const Script s = script("fp32");
     Engine& cold = of.engine();
+    const Script s = script(cold);
     const auto warm = load(of.name(), {.threads = 2, .dtype = "fp32"});
     const PictureRows rows = warm->encode(s.tiles);
     generate(*warm, s.first, rows, tokens);
@@ -174,8 +178,8 @@ TEST_P(Caches, OtherPicturesAreOthers) {
 
 // A cache so small that most is forgotten; in the end a conversation that does not fit it at all.
 TEST_P(Caches, UnderATinyLimit) {
-    const Script s = script("fp32");
     Engine& cold = of.engine();
+    const Script s = script(cold);
     const PictureRows seen = cold.encode(s.tiles);
     const auto warm = load(of.name(), {.threads = 2, .dtype = "fp32", .prefix_cache_mb = 1});
     const int64_t fit = (1 << 20) / cache_bytes(warm->model().config.text, DType::f32);
@@ -207,8 +211,8 @@ TEST_P(Caches, UnderATinyLimit) {
 
 // A pass that is broken off leaves nothing to be found; those before it do.
 TEST_P(Caches, AfterAnInterruption) {
-    const Script s = script("fp32");
     Engine& cold = of.engine();
+    const Script s = script(cold);
     const PictureRows seen = cold.encode(s.tiles);
     const auto warm = load(of.name(), {.threads = 2, .dtype = "fp32"});
     {

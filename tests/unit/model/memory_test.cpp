@@ -43,12 +43,13 @@ TEST(Cost, OfAPromptIsTheSumOfItsTokens) {
 }
 
 TEST(Cost, ReadsWeightsOnceForAllUsers) {
-    const TextConfig& t = config_of("internvl2-8b").text;
+    const ModelConfig& c = config_of("internvl2-8b");
     const double cache = 1e-9 * 131072 * 1000;  // spec 0.3
-    const int64_t bytes = language_bytes(config_of("internvl2-8b"), {DType::bf16, DType::bf16});
-    const double one = decode_gb(t, 1000, 1, bytes, 2), weights = one - cache;
+    const int64_t bytes = language_bytes(c, {DType::bf16, DType::bf16}),
+                  each = cache_bytes(c.text, DType::bf16);
+    const double one = decode_gb(1000, 1, bytes, each), weights = one - cache;
     EXPECT_NEAR(weights, 2e-9 * (7737782272 - 92553.0 * 4096), 0.01);
-    EXPECT_NEAR(decode_gb(t, 1000, 8, bytes, 2), weights + 8 * cache, 1e-6);
+    EXPECT_NEAR(decode_gb(1000, 8, bytes, each), weights + 8 * cache, 1e-6);
 }
 
 // The card's table (spec 8.3).
