@@ -32,9 +32,13 @@ struct ThreadPool::Team {
     std::vector<std::thread> workers;
     std::atomic<uint64_t> round{0};  // counts the jobs opened so far
     std::atomic<bool> stop{false};
-    std::atomic<int> busy{0};
+    // Who takes part: the number of the job, whether it may still be joined, and how many workers
+    // did. A worker that did not get a core before the others were done is not waited for, so that
+    // a busy neighbour costs no more than the core it takes.
+    std::atomic<uint64_t> gate{0};
+    static constexpr uint64_t open = uint64_t(1) << 31, joined = open - 1;
 
-    // The open job. Written before `round` is released, read after it is acquired.
+    // The open job. Written before the gate opens, read by those who joined.
     const std::function<void(int64_t, int64_t, int)>* body = nullptr;
     int64_t count = 0, grain = 1;
     std::atomic<int64_t> next{0};
@@ -73,9 +77,32 @@ struct ThreadPool::Team {
             wait_while_equal(round, seen);
             seen = round.load(std::memory_order_acquire);
             if (stop.load(std::memory_order_relaxed)) return;
+            if (!join(seen)) continue;
             work(worker);
-            if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
+            if (gate.fetch_sub(1, std::memory_order_acq_rel) % open == 1) gate.notify_one();
         }
+    }
+
+    bool join(uint64_t job) {
+        uint64_t seen = gate.load(std::memory_order_acquire);
+        do {
+            if (seen >> 32 != job % (uint64_t(1) << 32) || !(seen & open)) return false;
+        } while (!gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel));
+        return true;
+    }
+
+    void open_gate() {
+        const uint64_t job = round.load(std::memory_order_relaxed) + 1;
+        gate.store(job << 32 | open, std::memory_order_release);
+        round.store(job, std::memory_order_release);
+        round.notify_all();
+    }
+
+    // Lets nobody else in, and waits for those who are.
+    void close_gate() {
+        uint64_t seen = gate.fetch_and(~open, std::memory_order_acq_rel) & ~open;
+        for (; (seen & joined) != 0; seen = gate.load(std::memory_order_acquire))
+            wait_while_equal(gate, seen);
     }
 };
 
@@ -106,12 +133,9 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
     team.count = count;
     team.grain = grain;
     team.next.store(0, std::memory_order_relaxed);
-    team.busy.store(threads_ - 1, std::memory_order_relaxed);
-    team.round.fetch_add(1, std::memory_order_release);
-    team.round.notify_all();
+    team.open_gate();
     team.work(0);
-    for (int left; (left = team.busy.load(std::memory_order_acquire)) != 0;)
-        Team::wait_while_equal(team.busy, left);
+    team.close_gate();
     if (team.error) std::rethrow_exception(std::exchange(team.error, nullptr));
 }
 
