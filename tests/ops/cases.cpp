@@ -238,19 +238,17 @@ static void add_gemm(std::vector<OpCase>& list) {
         {"int4x128", {WeightFormat::int4, 128}}};
     for (const auto& format : formats)
         for (const DType a : {f32, bf16}) {
+            const WeightFormat f = format.second;
             const auto add = [&](const GemmShape& s, bool large) {
-                const WeightFormat f = format.second;
                 if (f.group > 0 && s.in % f.group != 0) return;
                 list.push_back({fmt::format("gemm/{}x{}/{}x{}x{}", dtype_name(a), format.first,
                                             s.rows, s.in, s.outs[0]),
-                                large && a == bf16 ? i8 : a,
-                                tolerance_of(s.f32_out ? f32 : a, s.in),
+                                large ? i8 : a, tolerance_of(s.f32_out ? f32 : a, s.in),
                                 [=] { return prepare_gemm(s, a, f, bf16); }, large});
             };
             for (const GemmShape& s : small) add(s, false);
             for (const GemmShape& s : real)
-                if (a == bf16 && format.second.group % 64 == 0 && format.second.group < 128)
-                    add(s, true);
+                if (f.group == 0 || f.group == 64) add(s, true);
         }
 }
 

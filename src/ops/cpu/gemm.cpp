@@ -116,52 +116,90 @@ static void panel_rows(const GemmArgs& g, const Steps& steps, const Panel& panel
     }
 }
 
-// int4 codes as f32, packed like f32 weights: [group][64].
+// int4 with f32 rows: products and sums in f32, for those who compare, and for processors without
+// products of bytes. Of each group, sum(code * a) first, then (that - zero * sum(a)) * scale.
+
+// The codes of `lanes` outputs, 8 inputs each.
+static auto load_codes(const char* codes, int64_t k, int64_t n) {
+    return hn::LoadU(DU(),
+                     reinterpret_cast<const uint32_t*>(codes + (k / 8 * panel_width + n) * 4));
+}
+static V code_of(hn::Vec<DU> eight, int i) {
+    const int shift = i < 4 ? 8 * i : 8 * (i - 4) + 4;
+    const auto code = hn::And(hn::ShiftRightSame(eight, shift), hn::Set(DU(), 15));
+    return hn::ConvertTo(D(), hn::BitCast(DI(), code));
+}
+
+// As f32, packed like f32 weights: [group][64].
 static void widen_group(const char* header, int64_t group, float* to) {
+    for (int64_t k = 0; k < group; k += 8)
+        for (int64_t n = 0; n < panel_width; n += lanes) {
+            const auto eight = load_codes(header + int4_group_header, k, n);
+            for (int i = 0; i < 8; ++i) store(code_of(eight, i), to + (k + i) * panel_width + n);
+        }
+}
+
+// The same sums as a tile of one row over widened codes finds, without writing these down.
+static void group_row(const char* header, int64_t group, const float* a, float* sums) {
+    constexpr int64_t vectors = panel_width / lanes;
+    V sum[vectors];
+    for (int64_t v = 0; v < vectors; ++v) sum[v] = hn::Zero(D());
+    for (int64_t k = 0; k < group; k += 8)
+        for (int64_t v = 0; v < vectors; ++v) {
+            const auto eight = load_codes(header + int4_group_header, k, v * lanes);
+            for (int i = 0; i < 8; ++i)
+                sum[v] = hn::MulAdd(hn::Set(D(), a[k + i]), code_of(eight, i), sum[v]);
+        }
+    for (int64_t v = 0; v < vectors; ++v) store(sum[v], sums + v * lanes);
+}
+
+// What a group adds to a row.
+static void add_group(const char* header, int64_t group, const float* a, const float* sums,
+                      float* out, bool first) {
     const f16_t* scale = reinterpret_cast<const f16_t*>(header);
     const uint8_t* zero = reinterpret_cast<const uint8_t*>(header + 128);
-    const uint8_t* codes = reinterpret_cast<const uint8_t*>(header + int4_group_header);
+    float total = 0;
+    for (int64_t k = 0; k < group; ++k) total += a[k];
     const hn::Rebind<uint8_t, D> bytes;
     for (int64_t n = 0; n < panel_width; n += lanes) {
-        const V by = load(scale + n);
-        const auto minus = hn::PromoteTo(DI(), hn::LoadU(bytes, zero + n));
-        for (int64_t k = 0; k < group; k += 8) {
-            // The 4 bytes of an output as one number.
-            const auto eight = hn::LoadU(
-                DU(), reinterpret_cast<const uint32_t*>(codes + (k / 8 * panel_width + n) * 4));
-            for (int64_t i = 0; i < 8; ++i) {
-                const int shift = int(i < 4 ? 8 * i : 8 * (i - 4) + 4);
-                const auto code = hn::And(hn::ShiftRightSame(eight, shift), hn::Set(DU(), 15));
-                const auto centred = hn::Sub(hn::BitCast(DI(), code), minus);
-                store(hn::Mul(hn::ConvertTo(D(), centred), by), to + (k + i) * panel_width + n);
-            }
-        }
+        const V z = hn::ConvertTo(D(), hn::PromoteTo(DI(), hn::LoadU(bytes, zero + n)));
+        const V x = hn::NegMulAdd(z, hn::Set(D(), total), load(sums + n));
+        const V before = first ? hn::Zero(D()) : load(out + n);
+        store(hn::MulAdd(x, load(scale + n), before), out + n);
     }
 }
 
-// The same with f32 rows and int4 weights, which are widened group by group: exact products for
-// those who compare, and for processors without products of bytes.
 static void widened_rows(const GemmArgs& g, const Steps& steps, const Panel& panel, int64_t begin,
                          int64_t end) {
-    constexpr int64_t most_rows = 4 * tile_rows, most_group = 128;
-    HWY_ALIGN float sums[most_rows * panel_width], weights[most_group * panel_width];
+    constexpr int64_t most_rows = 4 * tile_rows, most_group = 128, few = 3;
+    HWY_ALIGN float out[most_rows * panel_width], sums[most_rows * panel_width],
+        codes[most_group * panel_width];
     const int64_t group = g.format.group,
                   count = std::min(panel_width, panel.block->out - panel.first);
     int64_t offset[tile_strips];
     for (int s = 0; s < tile_strips; ++s) offset[s] = s * 16 * int64_t(sizeof(float));
     for (int64_t first = begin; first < end; first += most_rows) {
-        const int64_t last = std::min(first + most_rows, end);
+        const int64_t rows = std::min(most_rows, end - first);
+        const auto row_at = [&](int64_t r, int64_t k) {
+            return g.a.as<float>() + (first + r) * g.a.stride[0] + k;
+        };
         const char* header = panel_start(g, panel);
         for (int64_t k = 0; k < g.in; k += group, header += int4_group_bytes(group)) {
-            widen_group(header, group, weights);
-            const void* const from = weights;
-            for (int64_t row = first; row < last; row += tile_rows)
-                steps.plain(int(std::min<int64_t>(tile_rows, last - row)),
-                            {g.a.at(row * g.a.stride[0] + k), g.a.stride[0], &from, 1, group,
-                             panel_width * int64_t(sizeof(float)), offset, int((count + 15) / 16),
-                             sums + (row - first) * panel_width, panel_width, k > 0});
+            const void* const from = codes;
+            if (rows > few) widen_group(header, group, codes);
+            for (int64_t r = 0; r<rows; r += rows> few ? tile_rows : 1)
+                if (rows > few)
+                    steps.plain(int(std::min<int64_t>(tile_rows, rows - r)),
+                                {row_at(r, k), g.a.stride[0], &from, 1, group,
+                                 panel_width * int64_t(sizeof(float)), offset, tile_strips,
+                                 sums + r * panel_width, panel_width, false});
+                else
+                    group_row(header, group, row_at(r, k), sums + r * panel_width);
+            for (int64_t r = 0; r < rows; ++r)
+                add_group(header, group, row_at(r, k), sums + r * panel_width,
+                          out + r * panel_width, k == 0);
         }
-        steps.finish({g, *panel.block, sums, first, panel.first, count, int(last - first)});
+        steps.finish({g, *panel.block, out, first, panel.first, count, int(rows)});
     }
 }
 

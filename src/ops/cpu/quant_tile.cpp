@@ -58,33 +58,31 @@ const QuantTiles quant_tiles_plain = {plain_int8, plain_int4};
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("avx2,fma")))
 
-// Inputs 0 and 2, or 1 and 3, of four codes as a pair of 16-bit numbers.
-TARGET static inline __m256i pair(const uint8_t* a) {
-    return _mm256_set1_epi32(a[0] | a[2] << 16);
-}
-
-// 8 columns at a time: the even and the odd bytes of their codes meet the pairs of each row.
-template <int rows>
-TARGET static void avx2_columns(const QuantTileArgs& t, int column) {
-    constexpr int vectors = 2;
+// `vectors` times 8 columns: the even and the odd bytes of their codes, as 16-bit numbers, meet
+// those of each row.
+template <int rows, int vectors>
+TARGET static void avx2_columns(const QuantTileArgs& t, int row, int column) {
     __m256i sum[rows][vectors];
     for (int r = 0; r < rows; ++r)
         for (int v = 0; v < vectors; ++v) sum[r][v] = _mm256_setzero_si256();
     const char* b = t.panel + int8_header + 4 * column;
-    const uint8_t* a = t.a;
+    const uint8_t* a = t.a + row * t.a_stride;
     for (int64_t step = 0; step < t.steps; ++step, a += 4, b += 256) {
-        __m256i even[vectors], odd[vectors];
+        __m256i even[rows], odd[rows];
+        for (int r = 0; r < rows; ++r) {
+            int four;
+            std::memcpy(&four, a + r * t.a_stride, 4);
+            even[r] = _mm256_and_si256(_mm256_set1_epi32(four), _mm256_set1_epi16(255));
+            odd[r] = _mm256_srli_epi16(_mm256_set1_epi32(four), 8);
+        }
         for (int v = 0; v < vectors; ++v) {
             const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 32 * v));
-            even[v] = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
-            odd[v] = _mm256_srai_epi16(w, 8);
-        }
-        for (int r = 0; r < rows; ++r) {
-            const __m256i x = pair(a + r * t.a_stride), y = pair(a + r * t.a_stride + 1);
-            for (int v = 0; v < vectors; ++v)
-                sum[r][v] = _mm256_add_epi32(
-                    sum[r][v],
-                    _mm256_add_epi32(_mm256_madd_epi16(even[v], x), _mm256_madd_epi16(odd[v], y)));
+            const __m256i w_even = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
+            const __m256i w_odd = _mm256_srai_epi16(w, 8);
+            for (int r = 0; r < rows; ++r)
+                sum[r][v] =
+                    _mm256_add_epi32(sum[r][v], _mm256_add_epi32(_mm256_madd_epi16(w_even, even[r]),
+                                                                 _mm256_madd_epi16(w_odd, odd[r])));
         }
     }
     const float* scale = reinterpret_cast<const float*>(t.panel);
@@ -95,22 +93,23 @@ TARGET static void avx2_columns(const QuantTileArgs& t, int column) {
         for (int r = 0; r < rows; ++r) {
             const __m256 x = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum[r][v], minus));
             const __m256 by = _mm256_mul_ps(x, _mm256_loadu_ps(scale + n));
-            _mm256_storeu_ps(t.out + 64 * r + n, _mm256_mul_ps(by, _mm256_set1_ps(t.a_scale[r])));
+            _mm256_storeu_ps(t.out + 64 * (row + r) + n,
+                             _mm256_mul_ps(by, _mm256_set1_ps(t.a_scale[row + r])));
         }
     }
 }
 
+// As many columns at a time as keep the sums in registers.
 TARGET static void avx2_int8(int rows, const QuantTileArgs& t) {
-    for (int column = 0; column < 16 * t.strips; column += 16)
-        for (int r = 0; r < rows;) {
-            QuantTileArgs part = t;
-            part.a += r * t.a_stride;
-            part.a_scale += r;
-            part.out += 64 * r;
-            const int together = rows - r >= 3 ? 3 : 1;
-            together == 3 ? avx2_columns<3>(part, column) : avx2_columns<1>(part, column);
-            r += together;
-        }
+    int row = 0;
+    for (; row + 3 <= rows; row += 3)
+        for (int column = 0; column < 16 * t.strips; column += 16)
+            avx2_columns<3, 2>(t, row, column);
+    for (; row < rows; ++row) {
+        int column = 0;
+        for (; column + 64 <= 16 * t.strips; column += 64) avx2_columns<1, 8>(t, row, column);
+        for (; column < 16 * t.strips; column += 16) avx2_columns<1, 2>(t, row, column);
+    }
 }
 
 const QuantTiles quant_tiles_avx2 = {avx2_int8, plain_int4};
