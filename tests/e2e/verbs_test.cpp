@@ -336,8 +336,8 @@ TEST(Trace, StagesOfAList) {
 TEST(Bench, SaysTheShareOfThePeak) {
     const auto lines =
         json_lines(run_program({"bench", "demo", "--json", "--tiles", "1", "--prompt-tokens", "64",
-                                "--context", "64", "--tokens", "4", "--repeat", "1", "-i",
-                                golden("media/rgb_3tiles.png")})
+                                "--context", "64", "--tokens", "4", "--sequences", "3", "--repeat",
+                                "1", "-i", golden("media/rgb_3tiles.png")})
                        .out);
     std::vector<std::string> names;
     for (const auto& line : lines) {
@@ -346,8 +346,11 @@ TEST(Bench, SaysTheShareOfThePeak) {
             EXPECT_GT(line["of_peak"].get<double>(), 0);
         }
     }
-    EXPECT_EQ(names,
-              (std::vector<std::string>{"load", "preprocess", "vision", "prefill", "decode"}));
+    EXPECT_EQ(names, (std::vector<std::string>{"load", "preprocess", "vision", "prefill", "decode",
+                                               "decode", "first_token"}));
+    EXPECT_EQ(lines[4]["batch"], 1);
+    EXPECT_EQ(lines[5]["batch"], 3);
+    EXPECT_GT(lines[6]["ms"].get<double>(), lines[6]["second_question_ms"].get<double>());
 }
 
 TEST(Synth, RefusesUnknownNames) {

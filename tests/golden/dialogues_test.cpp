@@ -103,7 +103,13 @@ TEST_P(Conversations, BatchChatToTheId) {
 
 // api.md 6.2: the number of threads and the cut of the prompt do not change a bit of the answer.
 TEST_P(Conversations, AnswersDoNotDependOnThreadsOrChunks) {
-    for (const char* dtype : {"fp32", "bf16"})
+    using Types = std::pair<const char*, const char*>;
+    for (const auto& [dtype, quant] : {Types("fp32", "none"),
+                                       {"bf16", "none"},
+                                       {"bf16", "int8"},
+                                       {"bf16", "int4"},
+                                       {"fp32", "int8"},
+                                       {"fp32", "int4"}})
         for (const char* name : {"text_unicode", "image_3_tiles"}) {
             const auto& d = of.dialogue(name);
             Generation g;
@@ -112,7 +118,7 @@ TEST_P(Conversations, AnswersDoNotDependOnThreadsOrChunks) {
             std::vector<std::vector<uint32_t>> bits;
             for (const int threads : {1, 2})
                 for (const int64_t chunk : {16, 64, 100000}) {
-                    Engine& e = of.engine(dtype, threads);
+                    Engine& e = of.engine(dtype, threads, quant);
                     const std::vector<Picture> pictures = pictures_of(d);
                     g.pictures = pictures.empty() ? PictureRows() : e.encode(*pictures[0].tiles);
                     bits.emplace_back();
@@ -122,7 +128,8 @@ TEST_P(Conversations, AnswersDoNotDependOnThreadsOrChunks) {
                     };
                     e.generate(g, nullptr, chunk);
                 }
-            for (const auto& b : bits) EXPECT_EQ(b, bits[0]) << dtype << ' ' << name;
+            for (const auto& b : bits)
+                EXPECT_EQ(b, bits[0]) << dtype << ' ' << quant << ' ' << name;
         }
 }
 

@@ -117,11 +117,15 @@ class Reference {
   public:
     explicit Reference(const std::string& name) : name_(name) {}
 
-    Engine& engine(const std::string& dtype = "fp32", int threads = 2) {
-        auto& e = engines_[{dtype, threads}];
-        if (!e)
+    Engine& engine(const std::string& dtype = "fp32", int threads = 2,
+                   const std::string& quant = "none") {
+        auto& e = engines_[{dtype, threads, quant}];
+        if (!e) {
+            LoadOptions options = without_caches(dtype, threads);
+            options.quant = quant;
             e = std::make_unique<Engine>(ModelFolder::open(golden("checkpoints/" + name_)),
-                                         without_caches(dtype, threads));
+                                         options);
+        }
         return *e;
     }
     const nlohmann::json& json() {
@@ -139,7 +143,7 @@ class Reference {
 
   private:
     std::string name_;
-    std::map<std::pair<std::string, int>, std::unique_ptr<Engine>> engines_;
+    std::map<std::tuple<std::string, int, std::string>, std::unique_ptr<Engine>> engines_;
     nlohmann::json json_;
 };
 
