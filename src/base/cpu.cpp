@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -63,10 +64,53 @@ static double cgroup_cores() {
     return quota > 0 && period > 0 ? quota / period : 1e9;
 }
 
-int usable_cores() {
+static std::vector<int> affine_cores() {
     cpu_set_t set;
-    const int affine = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return std::max(1, int(std::min<double>(affine, std::ceil(cgroup_cores()))));
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return {0};
+    std::vector<int> cores;
+    for (int i = 0; i < CPU_SETSIZE; ++i)
+        if (CPU_ISSET(i, &set)) cores.push_back(i);
+    return cores;
+}
+
+// A kernel's list such as "0-3,8" cut by `cores`.
+static std::vector<int> listed(const std::string& list, const std::vector<int>& cores) {
+    std::vector<int> found;
+    std::istringstream parts(list);
+    for (std::string part; std::getline(parts, part, ',');) {
+        int first = 0, last = 0;
+        const int numbers = std::sscanf(part.c_str(), "%d-%d", &first, &last);
+        if (numbers == 1) last = first;
+        for (const int core : cores)
+            if (numbers > 0 && core >= first && core <= last) found.push_back(core);
+    }
+    return found;
+}
+
+std::vector<int> home_cores(const std::string& nodes) {
+    const std::vector<int> all = affine_cores();
+    std::vector<int> home;
+    for (int node = 0;; ++node) {
+        std::ifstream file(nodes + "/node" + std::to_string(node) + "/cpulist");
+        std::string list;
+        if (!(file >> list)) break;
+        if (std::vector<int> here = listed(list, all); here.size() > home.size())
+            home = std::move(here);
+    }
+    return home.empty() ? all : home;
+}
+
+int usable_cores() {
+    return std::max(1, int(std::min(double(home_cores().size()), std::ceil(cgroup_cores()))));
+}
+
+void stay_home(int threads) {
+    const std::vector<int> home = home_cores();
+    if (threads > int(home.size()) || home.size() == affine_cores().size()) return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const int core : home) CPU_SET(core, &set);
+    sched_setaffinity(0, sizeof set, &set);  // of this thread; no harm when it is refused
 }
 
 std::string cpu_description() {

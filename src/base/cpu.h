@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <vector>
 
 namespace internvl {
 
@@ -13,9 +14,15 @@ enum class Isa { generic, avx2, avx512, avx512_bf16 };
 Isa selected_isa();
 const char* isa_name(Isa isa);
 
-// Cores this process may use: its affinity mask, cut by the cgroup's CPU quota (rounded up), at
-// least 1.
+// Cores this process may use: its affinity mask, of that the NUMA node with the most of them, cut
+// by the cgroup's CPU quota (rounded up), at least 1. Weights are read by all threads all the time:
+// those of another node would wait for the link between the two.
 int usable_cores();
+// The numbers of these cores, quota aside. `nodes`: where the kernel lists its nodes.
+std::vector<int> home_cores(const std::string& nodes = "/sys/devices/system/node");
+// Keeps the calling thread on the home cores, when the process may use others too and `threads`
+// find room there.
+void stay_home(int threads);
 
 // The model name of the processor and its features that matter here, for --version and bench.
 std::string cpu_description();

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 static void relax() {
@@ -109,7 +111,10 @@ struct ThreadPool::Team {
 ThreadPool::ThreadPool(int threads)
     : threads_(std::max(1, threads)), team_(std::make_unique<Team>()) {
     for (int i = 1; i < threads_; ++i)
-        team_->workers.emplace_back([team = team_.get(), i] { team->serve(i); });
+        team_->workers.emplace_back([team = team_.get(), i, threads] {
+            stay_home(threads);
+            team->serve(i);
+        });
 }
 
 ThreadPool::~ThreadPool() {

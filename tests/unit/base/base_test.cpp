@@ -84,6 +84,25 @@ TEST(Cpu, ALesserSetCanBeForced) {
     EXPECT_GE(usable_cores(), 1);
 }
 
+// A node without cores of ours, one with the first, one with all the others.
+TEST(Cpu, TheNodeWithTheMostCoresIsHome) {
+    const auto nodes = std::filesystem::temp_directory_path() / "internvl_nodes_test";
+    const std::vector<int> all = home_cores(nodes.string() + "/none");
+    const auto write = [&](int node, const std::string& list) {
+        const auto folder = nodes / ("node" + std::to_string(node));
+        std::filesystem::create_directories(folder);
+        std::ofstream(folder / "cpulist") << list << '\n';
+    };
+    write(0, "100000-100003");
+    write(1, std::to_string(all[0]));
+    EXPECT_EQ(home_cores(nodes), std::vector<int>{all[0]});
+    if (all.size() > 2) {
+        write(2, std::to_string(all[1]) + "-" + std::to_string(all.back()));
+        EXPECT_EQ(home_cores(nodes), std::vector<int>(all.begin() + 1, all.end()));
+    }
+    std::filesystem::remove_all(nodes);
+}
+
 TEST(Json, RefusesDuplicatesDepthAndBrokenText) {
     EXPECT_EQ(parse_json(R"({"a":{"b":1},"c":{"b":2}})", "x")["c"]["b"], 2);
     EXPECT_THROW(parse_json(R"({"a":1,"a":2})", "x"), Error);
