@@ -59,6 +59,8 @@ struct LoadOptions {
     int threads = 0;             // 0 = the cores this process may use
     std::string dtype = "auto";  // auto, bf16, fp16, fp32
     std::string quant = "none";  // none, int8, int4: made while the model is loaded
+    // For one part instead: none or int8; the language model also int4. Empty: as `quant` says.
+    std::string quant_vision = {}, quant_projector = {}, quant_language = {}, quant_head = {};
 };
 
 }  // namespace internvl

@@ -11,8 +11,8 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "engine/engine.h"
 #include "io/mapped_file.h"
-#include "model/quantize.h"
 
 namespace internvl::cli {
 
@@ -26,14 +26,27 @@ void ModelOptions::declare(CLI::App& app, bool loads_weights) {
     app.add_option("--threads", load.threads, "Threads (default: the cores this process may use)")
         ->check(CLI::Range(1, 4096));
     app.add_option("--dtype", load.dtype, "auto, bf16, fp16 or fp32")->capture_default_str();
-    app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
-        ->capture_default_str();
+    declare_quant(app, "none");
     app.add_option("--device", device, "auto or cpu (cuda is not in this version)")
         ->capture_default_str();
 }
 
+void ModelOptions::declare_quant(CLI::App& app, const std::string& usual) {
+    load.quant = usual;
+    app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
+        ->capture_default_str();
+    const auto part = [&](const char* name, std::string& value, const char* text) {
+        app.add_option(name, value, text)->group("Quantisation");
+    };
+    part("--quant-vision", load.quant_vision, "The vision tower: none or int8");
+    part("--quant-projector", load.quant_projector, "The projector: none or int8");
+    part("--quant-language", load.quant_language,
+         "The layers of the language model: none, int8 or int4");
+    part("--quant-head", load.quant_head, "The head: none or int8");
+}
+
 void ModelOptions::check() const {
-    parse_quant(load.quant);
+    quant_policy(load);
     if (device != "auto" && device != "cpu")
         throw UsageError("--device is not in this version", "auto or cpu", device);
 }

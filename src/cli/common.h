@@ -39,6 +39,7 @@ struct ModelOptions {
     std::string device = "auto";
 
     void declare(CLI::App&, bool loads_weights);
+    void declare_quant(CLI::App&, const std::string& usual);
     void check() const;  // refuses by name what this version cannot do
 };
 

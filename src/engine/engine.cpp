@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/cpu.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "engine/beam_search.h"
@@ -21,6 +22,21 @@ namespace internvl {
 // Tiles that pass through the vision tower together: enough rows to keep the products busy, few
 // enough for memory.
 static constexpr int tiles_at_once = 2;
+
+QuantPolicy quant_policy(const LoadOptions& options) {
+    QuantPolicy policy = parse_quant(options.quant);
+    const auto part = [](const std::string& name, const char* flag, bool int4, Quant& quant) {
+        if (name.empty()) return;
+        quant = parse_quant(name);
+        if (quant == Quant::int4 && !int4)
+            throw UsageError(fmt::format("{} cannot be int4", flag), "none or int8", name);
+    };
+    part(options.quant_vision, "--quant-vision", false, policy.vision);
+    part(options.quant_projector, "--quant-projector", false, policy.projector);
+    part(options.quant_language, "--quant-language", true, policy.language);
+    part(options.quant_head, "--quant-head", false, policy.head);
+    return policy;
+}
 
 Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     : pool_(std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : usable_cores())),
@@ -48,7 +64,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     config.layout = layout_of(*checkpoint_, config.layout);
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
-    types_.quant = parse_quant(options.quant);
+    types_.quant = quant_policy(options).over(config.quant.parts);
     memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;

@@ -16,9 +16,9 @@ const char* ComputeTypes::name() const {
 
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16) {
     if (dtype == "bf16" || (dtype == "auto" && filed == DType::bf16 && native_bf16))
-        return {DType::bf16, DType::bf16};
-    if (dtype == "fp16") return {DType::f32, DType::f16};
-    if (dtype == "fp32" || dtype == "auto") return {DType::f32, std::nullopt};
+        return {DType::bf16, DType::bf16, {}};
+    if (dtype == "fp16") return {DType::f32, DType::f16, {}};
+    if (dtype == "fp32" || dtype == "auto") return {DType::f32, std::nullopt, {}};
     throw UsageError("unknown dtype", "auto, bf16, fp16 or fp32", dtype);
 }
 
@@ -107,7 +107,7 @@ static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, 
 
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
                     const ComputeTypes& types) {
-    WeightLoader weights(ctx, checkpoint, types);
+    WeightLoader weights(ctx, checkpoint, types, config.quant.parts);
     return {config, load_vision(config, weights), load_decoder(config, checkpoint, weights)};
 }
 

@@ -28,7 +28,7 @@ struct InternVL {
 struct ComputeTypes {
     DType activations = DType::f32;
     std::optional<DType> weights;
-    Quant quant = Quant::none;
+    QuantPolicy quant = {};
     const char* name() const;  // "bf16", "fp16" or "fp32"
 };
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16);

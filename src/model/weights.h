@@ -14,7 +14,9 @@ namespace internvl {
 // once and its pages are let go, so that memory holds one copy.
 class WeightLoader {
   public:
-    WeightLoader(Context&, Checkpoint&, const ComputeTypes&);
+    // `filed`: what the checkpoint keeps in fewer bits; its other weights of those parts stay
+    // plain.
+    WeightLoader(Context&, Checkpoint&, const ComputeTypes&, const QuantPolicy& filed = {});
 
     Linear linear(const LinearNames&, Role);     // one block per tensor
     Norm norm(const NormNames&, float epsilon);  // none for no names
@@ -29,10 +31,13 @@ class WeightLoader {
   private:
     Tensor read(const TensorEntry&, int64_t rows, int64_t width) const;
     const TensorEntry& entry(const std::string& name) const;
+    DType common_type(const LinearNames&) const;
+    void pack_plain(const Block&, const TensorEntry&);
 
     Context& ctx_;
     Checkpoint& checkpoint_;
     ComputeTypes types_;
+    QuantPolicy filed_;
     std::shared_ptr<void> memory_;  // of packed weights
     int64_t used_ = 0;
 };
