@@ -16,7 +16,8 @@
 
 namespace internvl::cli {
 
-void ModelOptions::declare(CLI::App& app, bool loads_weights) {
+void ModelOptions::declare(CLI::App& app, bool loads_weights, const std::string& usual_quant) {
+    load.quant = usual_quant;
     app.add_option(
            "model", model,
            "A folder in the released layout, a repository id in the Hugging Face cache, or demo "
@@ -26,13 +27,12 @@ void ModelOptions::declare(CLI::App& app, bool loads_weights) {
     app.add_option("--threads", load.threads, "Threads (default: the cores this process may use)")
         ->check(CLI::Range(1, 4096));
     app.add_option("--dtype", load.dtype, "auto, bf16, fp16 or fp32")->capture_default_str();
-    declare_quant(app, "none");
+    declare_quant(app);
     app.add_option("--device", device, "auto or cpu (cuda is not in this version)")
         ->capture_default_str();
 }
 
-void ModelOptions::declare_quant(CLI::App& app, const std::string& usual) {
-    load.quant = usual;
+void ModelOptions::declare_quant(CLI::App& app) {
     app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
         ->capture_default_str();
     const auto part = [&](const char* name, std::string& value, const char* text) {

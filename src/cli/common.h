@@ -31,6 +31,7 @@ Run declare_bench(CLI::App&);
 Run declare_plan(CLI::App&);
 Run declare_pull(CLI::App&);
 Run declare_synth(CLI::App&);
+Run declare_quantize(CLI::App&);
 
 // Options that several verbs share, each declared once.
 struct ModelOptions {
@@ -38,8 +39,8 @@ struct ModelOptions {
     LoadOptions load;
     std::string device = "auto";
 
-    void declare(CLI::App&, bool loads_weights);
-    void declare_quant(CLI::App&, const std::string& usual);
+    void declare(CLI::App&, bool loads_weights, const std::string& usual_quant = "none");
+    void declare_quant(CLI::App&);
     void check() const;  // refuses by name what this version cannot do
 };
 

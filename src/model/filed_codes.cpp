@@ -55,6 +55,38 @@ static void unpack_words(const TensorEntry& e, int64_t out, uint8_t* codes, Thre
     });
 }
 
+// One byte for each code, [out, rows] -> words [rows, words].
+static std::vector<char> pack_words(const std::vector<uint8_t>& codes, int64_t out, int64_t rows) {
+    const int64_t words = (out + 7) / 8;
+    std::vector<char> bytes(size_t(4 * rows * words));
+    for (int64_t w = 0; w < words; ++w)
+        for (int64_t row = 0; row < rows; ++row) {
+            uint32_t word = 0;
+            for (int i = 0; i < 8; ++i)
+                if (const int64_t n = 8 * w + nibble_output[i]; n < out)
+                    word |= uint32_t(codes[size_t(n * rows + row)]) << (4 * i);
+            std::memcpy(bytes.data() + 4 * (row * words + w), &word, 4);
+        }
+    return bytes;
+}
+
+std::vector<std::vector<char>> filed_bytes(const CodeBuffers& c, const WeightFormat& format,
+                                           int64_t out, int64_t in) {
+    if (format.kind == WeightFormat::int8) {
+        std::vector<char> scale(c.scale.size() * sizeof(float));
+        std::memcpy(scale.data(), c.scale.data(), scale.size());
+        return {{c.codes.begin(), c.codes.end()}, std::move(scale)};
+    }
+    const int64_t groups = in / format.group;
+    std::vector<char> scales(size_t(2 * groups * out));
+    for (int64_t n = 0; n < out; ++n)
+        for (int64_t g = 0; g < groups; ++g) {
+            const f16_t half = to_f16(c.scale[size_t(n * groups + g)]);
+            std::memcpy(scales.data() + 2 * (g * out + n), &half, 2);
+        }
+    return {pack_words(c.codes, out, in), pack_words(c.zero, out, groups), std::move(scales)};
+}
+
 static void pack_int4(Context& ctx, const FiledCodes& f, const WeightFormat& format, void* dst) {
     const int64_t filed = f.scale->shape[0], groups = f.in / format.group;
     const int64_t parts = groups / filed;  // of a group of the file

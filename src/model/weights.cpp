@@ -57,15 +57,14 @@ DType WeightLoader::common_type(const LinearNames& names) const {
     return dtype.value_or(DType::f32);
 }
 
-void WeightLoader::pack_plain(const Block& block, const TensorEntry& e) {
-    Tensor weight = read(e, block.out, block.in);
-    if (const AdapterEntries a = find_adapter(checkpoint_, e.name); a.down && a.up) {
-        const int64_t rank = a.down->shape[0];
-        weight = merge_adapter(weight, read(entry(a.down->name), rank, block.in),
-                               read(entry(a.up->name), block.out, rank));
-    }
-    ctx_.kernels.pack(weight, block.format, block.packed.get(), ctx_.pool);
-    checkpoint_.drop(e);
+Tensor WeightLoader::weight(const std::string& name) const {
+    const TensorEntry& e = entry(name);
+    const int64_t out = e.shape[0], in = elements(e) / out;  // a convolution kernel is flattened
+    const AdapterEntries a = find_adapter(checkpoint_, name);
+    if (!a.down || !a.up) return read(e, out, in);
+    const int64_t rank = a.down->shape[0];
+    return merge_adapter(read(e, out, in), read(entry(a.down->name), rank, in),
+                         read(entry(a.up->name), out, rank));
 }
 
 Linear WeightLoader::linear(const LinearNames& names, Role role) {
@@ -75,10 +74,9 @@ Linear WeightLoader::linear(const LinearNames& names, Role role) {
         Block block;
         block.name = names.weights[i];
         const FiledCodes codes = find_codes(checkpoint_, block.name);
-        const TensorEntry& e = codes ? *codes.codes : entry(block.name);
-        block.out = codes ? codes.out : e.shape[0];
-        block.in =
-            codes ? codes.in : elements(e) / e.shape[0];  // a convolution kernel is flattened
+        const Tensor plain = codes ? Tensor() : weight(block.name);
+        block.out = codes ? codes.out : plain.dim[0];
+        block.in = codes ? codes.in : plain.dim[1];
         const bool left_out = !codes && filed_.of(role) != Quant::none;
         block.format = left_out ? dtype : weight_format(types_.quant, role, block.in, dtype);
         block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
@@ -88,7 +86,8 @@ Linear WeightLoader::linear(const LinearNames& names, Role role) {
             for (const TensorEntry* read : {codes.codes, codes.scale, codes.zero})
                 if (read) checkpoint_.drop(*read);
         } else {
-            pack_plain(block, e);
+            ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
+            checkpoint_.drop(entry(block.name));
         }
         if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
         layer.in = block.in;

@@ -18,7 +18,9 @@ class WeightLoader {
     // plain.
     WeightLoader(Context&, Checkpoint&, const ComputeTypes&, const QuantPolicy& filed = {});
 
-    Linear linear(const LinearNames&, Role);     // one block per tensor
+    Linear linear(const LinearNames&, Role);  // one block per tensor
+    // [out, in] as filed, an adapter merged.
+    Tensor weight(const std::string& name) const;
     Norm norm(const NormNames&, float epsilon);  // none for no names
     Tensor vector(const std::string& name);      // f32, one dimension
     // Any shape of the file, converted to activations, as [rows, width].
@@ -32,7 +34,6 @@ class WeightLoader {
     Tensor read(const TensorEntry&, int64_t rows, int64_t width) const;
     const TensorEntry& entry(const std::string& name) const;
     DType common_type(const LinearNames&) const;
-    void pack_plain(const Block&, const TensorEntry&);
 
     Context& ctx_;
     Checkpoint& checkpoint_;
