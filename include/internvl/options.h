@@ -59,6 +59,10 @@ struct LoadOptions {
     int threads = 0;             // 0 = the cores this process may use
     std::string dtype = "auto";  // auto, bf16, fp16, fp32
     std::string quant = "none";  // none, int8, int4: made while the model is loaded
+    // With int8: LLM.int8 as the original's load_in_8bit computes it, for all products but "head"
+    // or (its code of 2024) "mlp1.3". Empty: our own int8 (docs/numerics.md).
+    std::string llm_int8_skip = {};
+    float llm_int8_threshold = 6;
     // For one part instead: none or int8; the language model also int4. Empty: as `quant` says.
     std::string quant_vision = {}, quant_projector = {}, quant_language = {}, quant_head = {};
 };

@@ -43,6 +43,20 @@ void ModelOptions::declare_quant(CLI::App& app) {
     part("--quant-language", load.quant_language,
          "The layers of the language model: none, int8 or int4");
     part("--quant-head", load.quant_head, "The head: none or int8");
+    part(
+        "--int8-skip", int8_skip,
+        "What the original's 8-bit loading leaves alone, with --compat reference and --quant int8: "
+        "head (default), or mlp1.3 as its code of 2024 did");
+}
+
+LoadOptions ModelOptions::for_compat(bool reference) const {
+    LoadOptions options = load;
+    const bool llm_int8 = reference && load.quant == "int8";
+    if (!int8_skip.empty() && !llm_int8)
+        throw UsageError("--int8-skip has no meaning here", "--compat reference and --quant int8",
+                         "");
+    if (llm_int8) options.llm_int8_skip = int8_skip.empty() ? "head" : int8_skip;
+    return options;
 }
 
 void ModelOptions::check() const {

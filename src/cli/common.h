@@ -37,10 +37,12 @@ Run declare_quantize(CLI::App&);
 struct ModelOptions {
     std::string model;
     LoadOptions load;
-    std::string device = "auto";
+    std::string device = "auto", int8_skip;
 
     void declare(CLI::App&, bool loads_weights, const std::string& usual_quant = "none");
     void declare_quant(CLI::App&);
+    // With --compat reference, int8 is the original's LLM.int8.
+    LoadOptions for_compat(bool reference) const;
     void check() const;  // refuses by name what this version cannot do
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "base/cpu.h"
@@ -13,6 +14,7 @@
 #include "engine/pass.h"
 #include "engine/prompt.h"
 #include "engine/step_loop.h"
+#include "model/families.h"
 #include "model/lora.h"
 #include "model/memory.h"
 #include "model/tensors.h"
@@ -36,6 +38,22 @@ QuantPolicy quant_policy(const LoadOptions& options) {
     part(options.quant_language, "--quant-language", true, policy.language);
     part(options.quant_head, "--quant-head", false, policy.head);
     return policy;
+}
+
+// What the original's load_in_8bit leaves alone, by the two ways it was written (spec 8.1).
+static void choose_llm_int8(const LoadOptions& options, const ModelConfig& config,
+                            ComputeTypes& types) {
+    if (config.quant.method != FiledQuant::Method::none)
+        throw Error("LLM.int8 needs a folder that is not quantised", "", config.quant.parts.text());
+    if (types.quant.language == Quant::int4)
+        throw UsageError("the original has no int4", "--quant int8", "int4");
+    types.outliers_from = options.llm_int8_threshold;
+    if (options.llm_int8_skip == "head")
+        types.quant.head = Quant::none;
+    else if (options.llm_int8_skip == "mlp1.3")
+        types.left_alone = vision_names(config).projector_out.weights[0];
+    else
+        throw UsageError("unknown product to leave alone", "head or mlp1.3", options.llm_int8_skip);
 }
 
 Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
@@ -65,6 +83,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
     types_.quant = quant_policy(options).over(config.quant.parts);
+    if (!options.llm_int8_skip.empty()) choose_llm_int8(options, config, types_);
     memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;
@@ -114,7 +133,9 @@ std::vector<Tensor> Engine::encode(Context& ctx, std::span<const Tiles* const> p
 
 std::vector<Tensor> Engine::encode(std::span<const Tiles* const> pictures,
                                    const OnTiles& on_tiles) {
-    return encode(context_, pictures, tiles_at_once, on_tiles);
+    // LLM.int8 looks at all rows of a call.
+    const int at_once = types_.outliers_from > 0 ? std::numeric_limits<int>::max() : tiles_at_once;
+    return encode(context_, pictures, at_once, on_tiles);
 }
 
 Tensor Engine::encode(const Tiles& tiles, const OnTiles& on_tiles) {
@@ -177,7 +198,7 @@ Answer Engine::generate(const Generation& g, ReferenceRope* reference, int64_t c
     if (g.options.num_beams > 1) return beam_search(*this, g, reference);
     StepLoop loop(*this, {.max_sequences = 1,
                           .cache_tokens = int64_t(g.prompt.size()) + check_room(g),
-                          .chunk = chunk,
+                          .chunk = types_.outliers_from > 0 ? int64_t(g.prompt.size()) : chunk,
                           .reference = reference});
     Answer answer;
     Generation one = g;

@@ -14,11 +14,16 @@ const char* ComputeTypes::name() const {
     return activations == DType::bf16 ? "bf16" : weights == DType::f16 ? "fp16" : "fp32";
 }
 
+WeightFormat ComputeTypes::format(const std::string& name, Role role, int64_t in,
+                                  DType plain) const {
+    return name == left_alone ? WeightFormat(plain) : weight_format(quant, role, in, plain);
+}
+
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16) {
     if (dtype == "bf16" || (dtype == "auto" && filed == DType::bf16 && native_bf16))
-        return {DType::bf16, DType::bf16, {}};
-    if (dtype == "fp16") return {DType::f32, DType::f16, {}};
-    if (dtype == "fp32" || dtype == "auto") return {DType::f32, std::nullopt, {}};
+        return {DType::bf16, DType::bf16};
+    if (dtype == "fp16") return {DType::f32, DType::f16};
+    if (dtype == "fp32" || dtype == "auto") return {DType::f32, std::nullopt};
     throw UsageError("unknown dtype", "auto, bf16, fp16 or fp32", dtype);
 }
 

@@ -29,6 +29,12 @@ struct ComputeTypes {
     DType activations = DType::f32;
     std::optional<DType> weights;
     QuantPolicy quant = {};
+    // LLM.int8 (ops/llm_int8.h) in place of int8, from this threshold on; 0: not.
+    float outliers_from = 0;
+    std::string left_alone = {};  // the weight of a product that stays plain there
+
+    // How the weight of a product is kept.
+    WeightFormat format(const std::string& name, Role, int64_t in, DType plain) const;
     const char* name() const;  // "bf16", "fp16" or "fp32"
 };
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16);

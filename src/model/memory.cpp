@@ -39,7 +39,7 @@ static int64_t packed(const ModelConfig& c, const ComputeTypes& types, const Ten
                       Role role) {
     const int64_t out = s.shape[0], in = elements(s) / out;
     const DType dtype = types.weights.value_or(c.dtype);
-    return (packed_bytes(weight_format(types.quant, role, in, dtype), out, in) + 63) / 64 * 64;
+    return (packed_bytes(types.format(s.name, role, in, dtype), out, in) + 63) / 64 * 64;
 }
 
 int64_t weight_bytes(const ModelConfig& c, const ComputeTypes& types) {

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "model/filed_codes.h"
 #include "model/lora.h"
+#include "ops/llm_int8.h"
 
 namespace internvl {
 
@@ -78,7 +79,7 @@ Linear WeightLoader::linear(const LinearNames& names, Role role) {
         block.out = codes ? codes.out : plain.dim[0];
         block.in = codes ? codes.in : plain.dim[1];
         const bool left_out = !codes && filed_.of(role) != Quant::none;
-        block.format = left_out ? dtype : weight_format(types_.quant, role, block.in, dtype);
+        block.format = left_out ? dtype : types_.format(block.name, role, block.in, dtype);
         block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
         used_ += (packed_bytes(block.format, block.out, block.in) + 63) / 64 * 64;
         if (codes) {
@@ -86,10 +87,14 @@ Linear WeightLoader::linear(const LinearNames& names, Role role) {
             for (const TensorEntry* read : {codes.codes, codes.scale, codes.zero})
                 if (read) checkpoint_.drop(*read);
         } else {
-            ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
+            if (types_.outliers_from > 0 && block.format.kind == WeightFormat::int8)
+                block.largest = pack_llm_int8(ctx_, plain, block.packed.get());
+            else
+                ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
             checkpoint_.drop(entry(block.name));
         }
         if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
+        if (block.largest) layer.outliers_from = types_.outliers_from;
         layer.in = block.in;
         layer.out += block.out;
         layer.blocks.push_back(std::move(block));

@@ -51,6 +51,9 @@ struct CodeBuffers {
 // The codes of packed weights, as they were before.
 CodeBuffers unpack_codes(const void* packed, const WeightFormat&, int64_t out, int64_t in);
 
+// One of them, of int8.
+int8_t packed_int8(const void* packed, int64_t in, int64_t output, int64_t input);
+
 // A cache block holds 16 tokens of one key/value head, laid out as the packed right-hand side of a
 // product: keys [head_dim/P][16][P], values [16/P][head_dim][P].
 constexpr int64_t cache_block = 16;

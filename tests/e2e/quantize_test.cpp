@@ -51,6 +51,31 @@ TEST(Quantize, TakesASampleOfRequests) {
     EXPECT_FALSE(fs::exists(folder / "bad"));
 }
 
+TEST(Quantize, ReferenceInt8IsTheOriginals) {
+    const auto chat = [](std::vector<std::string> args) {
+        args.insert(args.begin(),
+                    {"chat", "demo", "-p", "Hello", "--dtype", "fp32", "--quant", "int8"});
+        return run_program(args);
+    };
+    EXPECT_EQ(chat({"--compat", "reference"}).status, 0);
+    EXPECT_EQ(chat({"--compat", "reference", "--int8-skip", "mlp1.3"}).status, 0);
+    EXPECT_EQ(chat({"--compat", "reference", "--int8-skip", "all"}).status, 2);
+    EXPECT_EQ(chat({"--int8-skip", "head"}).status, 2);
+    // What trace writes, verify finds again; our own int8 is another one.
+    const TemporaryFolder folder;
+    const std::string stages = folder / "stages.safetensors";
+    const std::vector<std::string> load = {"--quant", "int8", "--dtype", "fp32"};
+    std::vector<std::string> trace = {"trace", "demo", "-p",       "Hello",
+                                      "--out", stages, "--compat", "reference"},
+                             verify = {"verify", "demo", stages};
+    trace.insert(trace.end(), load.begin(), load.end());
+    verify.insert(verify.end(), load.begin(), load.end());
+    EXPECT_EQ(run_program(trace).status, 0);
+    EXPECT_EQ(run_program(verify).status, 1);
+    verify.insert(verify.end(), {"--compat", "reference"});
+    EXPECT_EQ(run_program(verify).status, 0);
+}
+
 TEST(Quantize, RefusesByName) {
     const TemporaryFolder folder;
     folder.write("file", "x");

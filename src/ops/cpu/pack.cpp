@@ -216,6 +216,12 @@ int64_t packed_bytes(const WeightFormat& f, int64_t out, int64_t in) {
     return panels * panel_width * in * size_of(f.dtype);
 }
 
+int8_t packed_int8(const void* packed, int64_t in, int64_t n, int64_t k) {
+    const char* panel = static_cast<const char*>(packed) +
+                        n / panel_width * packed_bytes(WeightFormat::int8, panel_width, in);
+    return int8_t(panel[int8_header + (k / 4 * panel_width + n % panel_width) * 4 + k % 4]);
+}
+
 CodeBuffers unpack_codes(const void* packed, const WeightFormat& f, int64_t out, int64_t in) {
     const bool int4 = f.kind == WeightFormat::int4;
     const int64_t groups = int4 ? in / f.group : 1, bytes = packed_bytes(f, panel_width, in);
@@ -228,8 +234,7 @@ CodeBuffers unpack_codes(const void* packed, const WeightFormat& f, int64_t out,
         uint8_t* codes = c.codes.data() + n * in;
         if (!int4) {
             std::memcpy(&c.scale[size_t(n)], panel + 4 * column, 4);
-            for (int64_t k = 0; k < in; ++k)
-                codes[k] = uint8_t(panel[int8_header + (k / 4 * panel_width + column) * 4 + k % 4]);
+            for (int64_t k = 0; k < in; ++k) codes[k] = uint8_t(packed_int8(packed, in, n, k));
             continue;
         }
         for (int64_t g = 0; g < groups; ++g, panel += int4_group_bytes(f.group)) {
