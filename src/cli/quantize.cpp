@@ -121,7 +121,9 @@ int quantize(const QuantizeFlags& flags) {
             stop_on_interrupt(nullptr);
         }
         Model after(staged.path(), plain);
+        stop_on_interrupt(&after);
         const Likeness likeness = compare(after, sample, recordings);
+        stop_on_interrupt(nullptr);
         print_likeness(likeness);
         receipt["sample"] = sample_receipt(likeness, sample.size(), after.dtype(), flags.sample);
     }

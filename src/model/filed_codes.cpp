@@ -56,9 +56,10 @@ static void unpack_words(const TensorEntry& e, int64_t out, uint8_t* codes, Thre
 }
 
 // One byte for each code, [out, rows] -> words [rows, words].
-static std::vector<char> pack_words(const std::vector<uint8_t>& codes, int64_t out, int64_t rows) {
+static std::vector<uint8_t> pack_words(const std::vector<uint8_t>& codes, int64_t out,
+                                       int64_t rows) {
     const int64_t words = (out + 7) / 8;
-    std::vector<char> bytes(size_t(4 * rows * words));
+    std::vector<uint8_t> bytes(size_t(4 * rows * words));
     for (int64_t w = 0; w < words; ++w)
         for (int64_t row = 0; row < rows; ++row) {
             uint32_t word = 0;
@@ -70,15 +71,15 @@ static std::vector<char> pack_words(const std::vector<uint8_t>& codes, int64_t o
     return bytes;
 }
 
-std::vector<std::vector<char>> filed_bytes(const CodeBuffers& c, const WeightFormat& format,
-                                           int64_t out, int64_t in) {
+std::vector<std::vector<uint8_t>> filed_bytes(CodeBuffers c, const WeightFormat& format,
+                                              int64_t out, int64_t in) {
     if (format.kind == WeightFormat::int8) {
-        std::vector<char> scale(c.scale.size() * sizeof(float));
+        std::vector<uint8_t> scale(c.scale.size() * sizeof(float));
         std::memcpy(scale.data(), c.scale.data(), scale.size());
-        return {{c.codes.begin(), c.codes.end()}, std::move(scale)};
+        return {std::move(c.codes), std::move(scale)};
     }
     const int64_t groups = in / format.group;
-    std::vector<char> scales(size_t(2 * groups * out));
+    std::vector<uint8_t> scales(size_t(2 * groups * out));
     for (int64_t n = 0; n < out; ++n)
         for (int64_t g = 0; g < groups; ++g) {
             const f16_t half = to_f16(c.scale[size_t(n * groups + g)]);

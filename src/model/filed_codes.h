@@ -25,8 +25,8 @@ struct FiledCodes {
 FiledCodes find_codes(const Checkpoint&, const std::string& weight);
 
 // Packed weights as a file keeps them: the bytes of each of code_tensors(), in order.
-std::vector<std::vector<char>> filed_bytes(const CodeBuffers&, const WeightFormat&, int64_t out,
-                                           int64_t in);
+std::vector<std::vector<uint8_t>> filed_bytes(CodeBuffers, const WeightFormat&, int64_t out,
+                                              int64_t in);
 
 // Packs them for products. Their shapes have been checked.
 void pack_filed(Context&, const FiledCodes&, const WeightFormat&, void* dst);

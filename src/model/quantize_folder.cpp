@@ -132,12 +132,13 @@ class Quantiser {
     WeightError write_codes(const Step& step, SafetensorsWriter& writer) {
         const Tensor weight = loader_.weight(step.from);
         const int64_t out = weight.dim[0], in = weight.dim[1];
-        const auto packed = map_memory(size_t(packed_bytes(step.kept, out, in)));
+        auto packed = map_memory(size_t(packed_bytes(step.kept, out, in)));
         ctx_.kernels.pack(weight, step.kept, packed.get(), ctx_.pool);
-        const CodeBuffers codes = unpack_codes(packed.get(), step.kept, out, in);
-        for (const std::vector<char>& bytes : filed_bytes(codes, step.kept, out, in))
-            writer.write(bytes.data(), bytes.size());
+        CodeBuffers codes = unpack_codes(packed.get(), step.kept, out, in);
+        packed.reset();
         const double error = relative_error(weight, codes, step.kept);
+        for (const auto& bytes : filed_bytes(std::move(codes), step.kept, out, in))
+            writer.write(bytes.data(), bytes.size());
         checkpoint_.drop(*checkpoint_.find(step.from));
         return {step.spec.name, *step.spec.role, step.kept, error};
     }
