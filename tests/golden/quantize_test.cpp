@@ -80,6 +80,30 @@ TEST(Quantize, AdaptersAreMerged) {
     EXPECT_EQ(logits_of(at_load, "tiny-1b"), logits_of(written, "tiny-1b"));
 }
 
+// Where the embedding serves as the head, a quantised head becomes a tensor of its own.
+TEST(Quantize, ATiedHead) {
+    const TemporaryFolder folder;
+    const std::string from = folder / "from", head = "language_model.lm_head.weight";
+    fs::copy(golden("checkpoints/tiny-1b"), from);
+    {
+        const Checkpoint whole(ModelFolder::open(golden("checkpoints/tiny-1b")));
+        std::vector<TensorPlan> plan;
+        for (const TensorEntry& e : whole.entries())
+            if (e.name != head) plan.push_back({e.name, e.dtype, e.shape});
+        SafetensorsWriter writer(from + "/model.safetensors", plan);
+        for (const TensorEntry& e : whole.entries())
+            if (e.name != head) writer.write(e.bytes.data(), e.bytes.size());
+        writer.finish();
+    }
+    quantise(from, Quant::int8, folder / "out");
+    const Checkpoint written(ModelFolder::open(folder / "out"));
+    ASSERT_NE(written.find(head), nullptr);
+    EXPECT_EQ(written.find(head)->dtype, DType::i8);
+    Engine at_load(ModelFolder::open(from), LoadOptions{2, "fp32", "int8"}),
+        loaded(ModelFolder::open(folder / "out"), LoadOptions{2, "fp32"});
+    EXPECT_EQ(logits_of(at_load, "tiny-1b"), logits_of(loaded, "tiny-1b"));
+}
+
 TEST(Quantize, NothingIsLeftOfAFailure) {
     const TemporaryFolder folder;
     const std::string from = golden("checkpoints/tiny-1b"), to = folder / "out";
