@@ -9,7 +9,7 @@ fixtures=$root/tests/golden/checkpoints/tiny-1b
 declare -A seeds=(
     [fuzz_image]=$root/tests/golden/media
     [fuzz_video]=$root/tests/golden/media
-    [fuzz_config]=$fixtures
+    [fuzz_config]="$fixtures $root/tests/golden/awq/tiny-2b"
     [fuzz_tokenizer]=$fixtures
     [fuzz_tokenizer_json]=$root/tests/golden/checkpoints/tiny-76b
     [fuzz_piece_model]=$root/tests/golden/checkpoints
@@ -22,7 +22,7 @@ for target in "$build"/tests/fuzz/fuzz_*; do
     name=$(basename "$target")
     corpus=$(mktemp -d)
     trap 'rm -rf "$corpus"' EXIT
-    if [ -n "${seeds[$name]:-}" ]; then find "${seeds[$name]}" -type f -size -64k -exec cp {} "$corpus" \;; fi
+    if [ -n "${seeds[$name]:-}" ]; then find ${seeds[$name]} -type f -size -64k -exec cp --backup=numbered {} "$corpus" \;; fi
     echo "$name: $seconds s"
     "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_funcs=0 -verbosity=0 "$corpus"
     rm -rf "$corpus"

@@ -56,9 +56,15 @@ struct VideoOptions {
 };
 
 struct LoadOptions {
-    int threads = 0;                // 0 = the cores this process may use
-    std::string dtype = "auto";     // auto, bf16, fp16, fp32
-    std::string quant = "none";     // none, int8, int4: made while the model is loaded
+    int threads = 0;             // 0 = the cores this process may use
+    std::string dtype = "auto";  // auto, bf16, fp16, fp32
+    std::string quant = "none";  // none, int8, int4: made while the model is loaded
+    // With int8: LLM.int8 as the original's load_in_8bit computes it, for all products but "head"
+    // or (its code of 2024) "mlp1.3". Empty: our own int8 (docs/numerics.md).
+    std::string llm_int8_skip = {};
+    float llm_int8_threshold = 6;
+    // For one part instead: none or int8; the language model also int4. Empty: as `quant` says.
+    std::string quant_vision = {}, quant_projector = {}, quant_language = {}, quant_head = {};
     std::string kv_cache = "auto";  // keys and values: auto = as computed, int8 = half the memory
     // What is kept so that nothing is computed twice; it does not change a bit of any answer.
     // Rows of the pictures looked at last: up to so many MiB, 0 = none. A tile takes 0.4 (1B) to 4

@@ -233,7 +233,7 @@ int batch(const BatchFlags& flags) {
     flags.generation.resolved(false);  // refuse before the model is loaded
     flags.video.resolved(flags.picture);
     LineReader check(flags.in);
-    Model model(flags.model.model, flags.model.load);
+    Model model(flags.model.model, flags.model.for_compat(false));
     stop_on_interrupt(&model);
     const int status = BatchRun(flags, model).run();
     stop_on_interrupt(nullptr);

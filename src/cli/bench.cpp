@@ -52,9 +52,9 @@ class Bench {
           model_(model),
           engine_(model.data().engine),
           type_(engine_.types().activations),
-          quantised_(engine_.types().quant != Quant::none),
+          quantised_(engine_.types().quant != QuantPolicy()),
           peak_(peak_gflops(type_, engine_.pool())),
-          product_peak_(quantised_ ? peak_gflops(DType::i8, engine_.pool()) : peak_),
+          byte_peak_(quantised_ ? peak_gflops(DType::i8, engine_.pool()) : peak_),
           read_(peak_read_gb_per_s(engine_.pool())) {}
 
     void run() {
@@ -62,8 +62,8 @@ class Bench {
             print_line(fmt::format(
                 "{}\n{}{} on {} threads; peak {:.0f} GFLOP/s{}, reads {:.1f} GB/s",
                 cpu_description(), model_.dtype(),
-                quantised_ ? " with " + flags_.model.load.quant : "", engine_.pool().threads(),
-                peak_, quantised_ ? fmt::format(", {:.0f} in bytes", product_peak_) : "", read_));
+                quantised_ ? " with " + engine_.types().quant.text() : "", engine_.pool().threads(),
+                peak_, quantised_ ? fmt::format(", {:.0f} in bytes", byte_peak_) : "", read_));
         load();
         for (const std::string& file : flags_.images) preprocess(file);
         vision();
@@ -150,7 +150,8 @@ class Bench {
                 {{"rows", tiles.count * engine_.model().vision.rows_per_tile()},
                  {"tiles", tiles.count}},
                 fmt::format("{} tiles", tiles.count),
-                vision_gflop(engine_.model().config, tiles.count), [&] {
+                vision_gflop(engine_.model().config, tiles.count), engine_.types().quant.vision,
+                [&] {
                     mark(tiles);
                     const Stopwatch watch;
                     engine_.encode(tiles);
@@ -161,6 +162,7 @@ class Bench {
     void prefill() {
         compute("prefill", {{"tokens", flags_.prompt}}, fmt::format("{} tokens", flags_.prompt),
                 prefill_gflop(engine_.model().config.text, flags_.prompt),
+                engine_.types().quant.language,
                 [&] { return engine_.generate(generation(flags_.prompt, 1)).prefill_ms; });
     }
 
@@ -175,12 +177,15 @@ class Bench {
         return g;
     }
 
+    // `kept_as`: what the weights of these products are.
     void compute(const char* name, Json line, const std::string& what, const Gflop& work,
-                 const std::function<double()>& run) {
+                 Quant kept_as, const std::function<double()>& run) {
         const Spread ms = measure(flags_.repeat, run);
         const double rate = work.all() / ms.median * 1e3;
         // Products and attention, each at its own peak.
-        const double least_ms = 1e3 * (work.products / product_peak_ + work.attention / peak_);
+        const double least_ms =
+            1e3 * (work.products / (kept_as == Quant::none ? peak_ : byte_peak_) +
+                   work.attention / peak_);
         const double share = least_ms / ms.median;
         Json head = {{"name", name}};
         head.update(line);
@@ -285,7 +290,7 @@ class Bench {
     DType type_;
     int runs_ = 0;
     bool quantised_;
-    double peak_, product_peak_, read_;
+    double peak_, byte_peak_, read_;
 };
 
 int bench(const BenchFlags& flags) {

@@ -203,7 +203,7 @@ int chat(const ChatFlags& flags) {
         play = play_of_file(flags);
     else if (!interactive)
         play.rounds.push_back({question_of(flags), flags.media.open()});
-    Model model(flags.model.model, flags.model.load);
+    Model model(flags.model.model, flags.model.for_compat(flags.compat.reference()));
     stop_on_interrupt(&model);
     if (!interactive) return run_play(flags, model, play);
     InteractiveOptions options;

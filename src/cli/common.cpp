@@ -11,12 +11,13 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "engine/engine.h"
 #include "io/mapped_file.h"
-#include "model/quantize.h"
 
 namespace internvl::cli {
 
-void ModelOptions::declare(CLI::App& app, bool loads_weights) {
+void ModelOptions::declare(CLI::App& app, bool loads_weights, const std::string& usual_quant) {
+    load.quant = usual_quant;
     app.add_option(
            "model", model,
            "A folder in the released layout, a repository id in the Hugging Face cache, or demo "
@@ -26,8 +27,7 @@ void ModelOptions::declare(CLI::App& app, bool loads_weights) {
     app.add_option("--threads", load.threads, "Threads (default: the cores this process may use)")
         ->check(CLI::Range(1, 4096));
     app.add_option("--dtype", load.dtype, "auto, bf16, fp16 or fp32")->capture_default_str();
-    app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
-        ->capture_default_str();
+    declare_quant(app);
     app.add_option("--kv-cache", load.kv_cache,
                    "Keys and values: auto (as computed) or int8, in half the memory")
         ->capture_default_str();
@@ -56,8 +56,35 @@ void ModelOptions::declare_caches(CLI::App& app) {
         ->group(group);
 }
 
+void ModelOptions::declare_quant(CLI::App& app) {
+    app.add_option("--quant", load.quant, "Weights in fewer bits: none, int8 or int4")
+        ->capture_default_str();
+    const auto part = [&](const char* name, std::string& value, const char* text) {
+        app.add_option(name, value, text)->group("Quantisation");
+    };
+    part("--quant-vision", load.quant_vision, "The vision tower: none or int8");
+    part("--quant-projector", load.quant_projector, "The projector: none or int8");
+    part("--quant-language", load.quant_language,
+         "The layers of the language model: none, int8 or int4");
+    part("--quant-head", load.quant_head, "The head: none or int8");
+    part(
+        "--int8-skip", int8_skip,
+        "What the original's 8-bit loading leaves alone, with --compat reference and --quant int8: "
+        "head (default), or mlp1.3 as its code of 2024 did");
+}
+
+LoadOptions ModelOptions::for_compat(bool reference) const {
+    LoadOptions options = load;
+    const bool llm_int8 = reference && load.quant == "int8";
+    if (!int8_skip.empty() && !llm_int8)
+        throw UsageError("--int8-skip has no meaning here", "--compat reference and --quant int8",
+                         "");
+    if (llm_int8) options.llm_int8_skip = int8_skip.empty() ? "head" : int8_skip;
+    return options;
+}
+
 void ModelOptions::check() const {
-    parse_quant(load.quant);
+    quant_policy(load);
     parse_kv_cache(load.kv_cache);
     if (device != "auto" && device != "cpu")
         throw UsageError("--device is not in this version", "auto or cpu", device);

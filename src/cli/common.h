@@ -31,17 +31,21 @@ Run declare_bench(CLI::App&);
 Run declare_plan(CLI::App&);
 Run declare_pull(CLI::App&);
 Run declare_synth(CLI::App&);
+Run declare_quantize(CLI::App&);
 
 // Options that several verbs share, each declared once.
 struct ModelOptions {
     std::string model;
     // Verbs that measure or compare compute everything anew.
     LoadOptions load = {.vision_cache_mb = 0, .prefix_cache_mb = 0};
-    std::string device = "auto";
+    std::string device = "auto", int8_skip;
 
-    void declare(CLI::App&, bool loads_weights);
+    void declare(CLI::App&, bool loads_weights, const std::string& usual_quant = "none");
+    void declare_quant(CLI::App&);
     void declare_caches(CLI::App&);  // for verbs that answer
-    void check() const;              // refuses by name what this version cannot do
+    // With --compat reference, int8 is the original's LLM.int8.
+    LoadOptions for_compat(bool reference) const;
+    void check() const;  // refuses by name what this version cannot do
 };
 
 struct GenerationFlags {

@@ -21,11 +21,19 @@ constexpr int64_t usual_context = 8192;  // what the family was trained for (spe
 
 // What was found, and what was wrong: each check adds its line instead of ending the report.
 struct Report {
-    Json json = {
-        {"family", nullptr},        {"layout", nullptr},       {"parameters", nullptr},
-        {"dtype", nullptr},         {"template", nullptr},     {"special_ids", Json::object()},
-        {"context", nullptr},       {"rope_scaling", nullptr}, {"adapters", 0},
-        {"memory", Json::object()}, {"files", Json::object()}, {"problems", Json::array()}};
+    Json json = {{"family", nullptr},
+                 {"layout", nullptr},
+                 {"parameters", nullptr},
+                 {"dtype", nullptr},
+                 {"quantisation", nullptr},
+                 {"template", nullptr},
+                 {"special_ids", Json::object()},
+                 {"context", nullptr},
+                 {"rope_scaling", nullptr},
+                 {"adapters", 0},
+                 {"memory", Json::object()},
+                 {"files", Json::object()},
+                 {"problems", Json::array()}};
 
     template <class F>
     void part(F f) {
@@ -57,14 +65,19 @@ Json memory_needs(const ModelConfig& c, int64_t parameters) {
         work[type] = activation_bytes(c, activations, tokens, tiles);
     }
     const auto quantised = [&](Quant quant) {
-        return weight_bytes(c, {DType::bf16, DType::bf16, quant});
+        return weight_bytes(c, {DType::bf16, DType::bf16, QuantPolicy(quant).over(c.quant.parts)});
     };
-    return {{"weights",
-             {{"bf16", 2 * parameters},
-              {"fp16", 2 * parameters},
-              {"fp32", 4 * parameters},
-              {"int8", quantised(Quant::int8)},
-              {"int4", quantised(Quant::int4)}}},
+    Json weights;
+    for (const char* type : {"bf16", "fp16", "fp32"}) {
+        ComputeTypes types = choose_types(type, c.dtype, true);
+        types.quant = c.quant.parts;
+        weights[type] = c.quant.method != FiledQuant::Method::none ? weight_bytes(c, types)
+                        : type == std::string("fp32")              ? 4 * parameters
+                                                                   : 2 * parameters;
+    }
+    for (const Quant quant : {Quant::int8, Quant::int4})
+        weights[quant_name(quant)] = quantised(quant);
+    return {{"weights", weights},
             {"kv_per_token", per_token},
             {fmt::format("kv_{}_tokens", context), conversation},
             {fmt::format("kv_picture_{}_tokens", tokens), cache},
@@ -81,6 +94,14 @@ Json rope_scaling(const RopeScaling& rope) {
     return nullptr;
 }
 
+Json quantisation(const FiledQuant& quant) {
+    if (quant.method == FiledQuant::Method::none) return nullptr;
+    const bool awq = quant.method == FiledQuant::Method::awq;
+    Json json = {{"method", awq ? "awq" : "internvl"}, {"parts", quant.parts.text()}};
+    if (awq) json["group_size"] = quant.parts.group;
+    return json;
+}
+
 void report_config(Report& report, const ModelFolder& folder, std::optional<ModelConfig>& config) {
     const auto text = folder.read("config.json");
     if (!text) throw Error("no model here", "a folder with config.json", "none", folder.where());
@@ -89,6 +110,7 @@ void report_config(Report& report, const ModelFolder& folder, std::optional<Mode
     report.json["layout"] = config->layout == Layout::original ? "released" : "converted";
     report.json["rope_scaling"] = rope_scaling(config->text.rope);
     report.json["dtype"] = config_dtype(config->dtype);
+    report.json["quantisation"] = quantisation(config->quant);
     report.json["template"] = config->template_name;
     report.json["context"] = config->text.max_positions;
     const ParameterCount n = count_parameters(*config);
@@ -160,6 +182,9 @@ void print_report(const std::string& where, const Json& j) {
                          p["vision"].get<int64_t>(), p["projector"].get<int64_t>(),
                          p["language"].get<int64_t>()));
         line("type", j["dtype"].get<std::string>());
+        if (const Json& q = j["quantisation"]; !q.is_null())
+            line("quantised", fmt::format("{}: {}", q["method"].get<std::string>(),
+                                          q["parts"].get<std::string>()));
         line("context", fmt::format("{} positions", j["context"].get<int64_t>()));
         if (!j["rope_scaling"].is_null()) line("rope", j["rope_scaling"].dump());
         for (const auto& [name, types] : j["memory"].items()) {

@@ -23,6 +23,8 @@ const std::vector<Verb> verbs = {
     {"bench", "Measure every stage against this machine's own peaks", declare_bench},
     {"plan", "What a model would need here: memory, tokens and expected time", declare_plan},
     {"pull", "Download a model into the Hugging Face cache", declare_pull},
+    {"quantize", "Write a model in fewer bits, with a receipt of what that costs",
+     declare_quantize},
     {"synth", "Write a checkpoint with random weights at real sizes", declare_synth},
 };
 

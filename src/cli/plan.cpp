@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/common.h"
+#include "engine/engine.h"
 #include "engine/prompt.h"
 #include "io/hub.h"
 #include "media/tile.h"
@@ -145,9 +146,13 @@ Json memory_json(const PlanFlags& flags, const ModelConfig& c, const Conversatio
                      {"fits", total <= available},
                      {"most_users", std::max<int64_t>(0, (available - weights - work) / each)}};
     };
-    for (const char* name : {"bf16", "fp16", "fp32"}) row(name, choose_types(name, c.dtype, true));
+    for (const char* name : {"bf16", "fp16", "fp32"}) {
+        ComputeTypes types = choose_types(name, c.dtype, true);
+        types.quant = c.quant.parts;
+        row(name, types);
+    }
     for (const Quant quant : {Quant::int8, Quant::int4})
-        row(quant_name(quant), {DType::bf16, DType::bf16, quant});
+        row(quant_name(quant), {DType::bf16, DType::bf16, QuantPolicy(quant).over(c.quant.parts)});
     return all;
 }
 
@@ -199,12 +204,12 @@ Json make_plan(const PlanFlags& flags) {
     const ModelConfig c = read_config(flags.model.model);
     const Conversation talk = plan_conversation(flags, c);
     ComputeTypes types = choose_types(flags.model.load.dtype, c.dtype, cpu_kernels().native_bf16);
-    types.quant = parse_quant(flags.model.load.quant);
+    types.quant = quant_policy(flags.model.load).over(c.quant.parts);
     const int64_t available = available_memory();
     Json plan = {{"model", flags.model.model},
                  {"parameters", count_parameters(c).total},
                  {"dtype", types.name()},
-                 {"quant", quant_name(types.quant)},
+                 {"quant", types.quant.text()},
                  {"users", flags.users},
                  {"tokens", tokens_json(flags, c, talk)},
                  {"memory", memory_json(flags, c, talk, available)},

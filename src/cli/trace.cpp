@@ -36,7 +36,7 @@ int trace(const TraceFlags& flags) {
     flags.model.check();
     StageInput input{flags.media.open(),       flags.prompt,     flags.system, flags.raw,
                      flags.compat.reference(), flags.last_logits};
-    Model model(flags.model.model, flags.model.load);
+    Model model(flags.model.model, flags.model.for_compat(flags.compat.reference()));
     std::vector<Stage> stages;
     const Prompt prompt = run_stages(model, input, [&](const std::string& name, const View& v) {
         if (wanted(flags.stages, name)) stages.push_back({name, v});

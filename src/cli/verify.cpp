@@ -18,6 +18,7 @@ namespace {
 struct VerifyFlags {
     ModelOptions model;
     MediaFlags media;
+    CompatFlag compat;
     std::string expected;
 };
 
@@ -194,7 +195,7 @@ int verify(VerifyFlags& flags) {
     } else if (flags.model.load.dtype == "auto") {
         flags.model.load.dtype = "fp32";
     }
-    Model model(flags.model.model, flags.model.load);
+    Model model(flags.model.model, flags.model.for_compat(flags.compat.reference()));
     std::string first;
     try {
         if (!folder) first = verify_file(flags, model);
@@ -219,6 +220,7 @@ Run declare_verify(CLI::App& app) {
         ->type_name("EXPECTED")
         ->required();
     flags->media.declare(app);
+    flags->compat.declare(app);
     return [flags] { return verify(*flags); };
 }
 

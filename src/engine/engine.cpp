@@ -3,15 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "base/cpu.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "engine/beam_search.h"
 #include "engine/pass.h"
 #include "engine/prompt.h"
 #include "engine/step_loop.h"
+#include "model/families.h"
 #include "model/identity.h"
 #include "model/lora.h"
 #include "model/memory.h"
@@ -22,6 +25,37 @@ namespace internvl {
 // Tiles that pass through the vision tower together: enough rows to keep the products busy, few
 // enough for memory.
 static constexpr size_t tiles_at_once = 2;
+
+QuantPolicy quant_policy(const LoadOptions& options) {
+    QuantPolicy policy = parse_quant(options.quant);
+    const auto part = [](const std::string& name, const char* flag, bool int4, Quant& quant) {
+        if (name.empty()) return;
+        quant = parse_quant(name);
+        if (quant == Quant::int4 && !int4)
+            throw UsageError(fmt::format("{} cannot be int4", flag), "none or int8", name);
+    };
+    part(options.quant_vision, "--quant-vision", false, policy.vision);
+    part(options.quant_projector, "--quant-projector", false, policy.projector);
+    part(options.quant_language, "--quant-language", true, policy.language);
+    part(options.quant_head, "--quant-head", false, policy.head);
+    return policy;
+}
+
+// What the original's load_in_8bit leaves alone, by the two ways it was written (spec 8.1).
+static void choose_llm_int8(const LoadOptions& options, const ModelConfig& config,
+                            ComputeTypes& types) {
+    if (config.quant.method != FiledQuant::Method::none)
+        throw Error("LLM.int8 needs a folder that is not quantised", "", config.quant.parts.text());
+    if (types.quant.language == Quant::int4)
+        throw UsageError("the original has no int4", "--quant int8", "int4");
+    types.outliers_from = options.llm_int8_threshold;
+    if (options.llm_int8_skip == "head")
+        types.quant.head = Quant::none;
+    else if (options.llm_int8_skip == "mlp1.3")
+        types.left_alone = vision_names(config).projector_out.weights[0];
+    else
+        throw UsageError("unknown product to leave alone", "head or mlp1.3", options.llm_int8_skip);
+}
 
 Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     : pool_(std::make_unique<ThreadPool>(options.threads > 0 ? options.threads : usable_cores())),
@@ -51,13 +85,19 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     config.layout = layout_of(*checkpoint_, config.layout);
     check_tensors(*checkpoint_, config);
     types_ = choose_types(options.dtype, config.dtype, context_.kernels.native_bf16);
-    types_.quant = parse_quant(options.quant);
+    types_.quant = quant_policy(options).over(config.quant.parts);
     types_.cache_in_bytes = parse_kv_cache(options.kv_cache);
+    if (!options.llm_int8_skip.empty()) choose_llm_int8(options, config, types_);
     memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;
     model_ = load_model(context_, *checkpoint_, config, types_);
     kept_tokens_ = tokens_to_keep(options);
+    if (types_.outliers_from > 0) {  // what a row becomes depends on its company
+        vision_cache_ = VisionCache(0);
+        row_folder_.clear();
+        kept_tokens_ = 0;
+    }
     load_ms_ = start_.ms();
 }
 
@@ -106,10 +146,12 @@ std::vector<PictureRows> Engine::encode(std::span<const Tiles* const> pictures,
         if (!at->second) unknown.push_back(p);
     }
     std::vector<PictureRows> all(pictures.size());
-    for (size_t first = 0; first < unknown.size(); first += tiles_at_once) {
+    // LLM.int8 looks at all rows of a call.
+    const size_t at_once = types_.outliers_from > 0 ? unknown.size() : tiles_at_once;
+    for (size_t first = 0; first < unknown.size(); first += at_once) {
         if (on_tiles) on_tiles(int(places.size() - unknown.size() + first), int(places.size()));
         const std::span part =
-            std::span(unknown).subspan(first, std::min(tiles_at_once, unknown.size() - first));
+            std::span(unknown).subspan(first, std::min(at_once, unknown.size() - first));
         const Tensor seen = see(context_, part);
         for (size_t i = 0; i < part.size(); ++i) {
             const Tensor own = make_tensor(context_.activations, {rows, width});
@@ -242,7 +284,7 @@ Answer Engine::generate(const Generation& g, ReferenceRope* reference, int64_t c
     if (g.options.num_beams > 1) return beam_search(*this, g, reference);
     StepLoop loop(*this, {.max_sequences = 1,
                           .cache_tokens = int64_t(g.prompt.size()) + check_room(g),
-                          .chunk = chunk,
+                          .chunk = types_.outliers_from > 0 ? int64_t(g.prompt.size()) : chunk,
                           .reference = reference});
     Answer answer;
     Generation one = g;

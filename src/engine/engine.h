@@ -20,6 +20,9 @@
 
 namespace internvl {
 
+// What the options say of each part. Throws UsageError.
+QuantPolicy quant_policy(const LoadOptions&);
+
 // A model with its tokenizer on this machine: pictures to rows, prompts to tokens.
 class Engine {
   public:

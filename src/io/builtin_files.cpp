@@ -2,23 +2,25 @@
 // INTERNVL_DEMO_FOLDER.
 #include "io/builtin_files.h"
 
-#define EMBED(symbol, file)                        \
-    __asm__(                                       \
-        ".section .rodata\n"                       \
-        ".balign 64\n"                             \
-        ".global internvl_" #symbol                \
-        "_begin\n"                                 \
-        "internvl_" #symbol                        \
-        "_begin:\n"                                \
-        ".incbin \"" INTERNVL_DEMO_FOLDER "/" file \
-        "\"\n"                                     \
-        ".global internvl_" #symbol                \
-        "_end\n"                                   \
-        "internvl_" #symbol                        \
-        "_end:\n"                                  \
-        ".byte 0\n"                                \
-        ".text\n");                                \
+#define EMBED_FROM(folder, symbol, file) \
+    __asm__(                             \
+        ".section .rodata\n"             \
+        ".balign 64\n"                   \
+        ".global internvl_" #symbol      \
+        "_begin\n"                       \
+        "internvl_" #symbol              \
+        "_begin:\n"                      \
+        ".incbin \"" folder "/" file     \
+        "\"\n"                           \
+        ".global internvl_" #symbol      \
+        "_end\n"                         \
+        "internvl_" #symbol              \
+        "_end:\n"                        \
+        ".byte 0\n"                      \
+        ".text\n");                      \
     extern "C" const std::byte internvl_##symbol##_begin[], internvl_##symbol##_end[];
+
+#define EMBED(symbol, file) EMBED_FROM(INTERNVL_DEMO_FOLDER, symbol, file)
 
 EMBED(config, "config.json")
 EMBED(weights, "model.safetensors")
@@ -27,6 +29,7 @@ EMBED(merges, "merges.txt")
 EMBED(added, "added_tokens.json")
 EMBED(special, "special_tokens_map.json")
 EMBED(tokenizer, "tokenizer_config.json")
+EMBED_FROM(INTERNVL_ASSETS, picture, "demo.png")
 
 namespace internvl {
 
@@ -44,6 +47,10 @@ std::span<const BuiltinFile> builtin_files() {
         ROW(tokenizer, "tokenizer_config.json"),
     };
     return files;
+}
+
+std::span<const std::byte> builtin_picture() {
+    return {internvl_picture_begin, internvl_picture_end};
 }
 
 }  // namespace internvl

@@ -13,5 +13,6 @@ struct BuiltinFile {
 };
 
 std::span<const BuiltinFile> builtin_files();
+std::span<const std::byte> builtin_picture();  // a PNG
 
 }  // namespace internvl

@@ -98,9 +98,6 @@ class Fields {
         if (const json* value = get(name); value && *value != understood)
             fail(name, understood.dump());
     }
-    void absent(const char* name) const {
-        if (has(name)) fail(name, "no such field, this version does not support it");
-    }
     [[noreturn]] void fail(const std::string& name, const std::string& expected,
                            std::string found = {}) const {
         if (found.empty() && object_.is_object() && object_.contains(name))
@@ -223,7 +220,6 @@ TextConfig parse_text(const Fields& f, Layout layout) {
     f.only("use_sliding_window", false);
     f.only("bias", false);
     f.only("attention_bias", false);
-    f.absent("quantization_config");
     if (t.hidden % t.heads != 0)
         f.fail("num_attention_heads", fmt::format("a divisor of {}", t.hidden));
     t.head_dim = f.count("head_dim", 2, widest, t.hidden / t.heads);
@@ -234,6 +230,40 @@ TextConfig parse_text(const Fields& f, Layout layout) {
     // The code of the converted folders looks at the field for every class (spec 11.2).
     if (family.scales_rope || layout != Layout::original) t.rope = parse_rope(f, t);
     return t;
+}
+
+Quant parse_part(const Fields& f, const char* name, bool int4) {
+    const std::string text = f.text(name, "none");
+    if (text != "none" && text != "int8" && !(int4 && text == "int4"))
+        f.fail(name, int4 ? "none, int8 or int4" : "none or int8");
+    return parse_quant(text);
+}
+
+// quantization_config: AWQ as its packer writes it, or our own (docs/quantized_folders.md).
+FiledQuant parse_quantisation(const Fields& f) {
+    const std::string method = f.text("quant_method", "");
+    FiledQuant quant;
+    if (method == "awq") {
+        quant.method = FiledQuant::Method::awq;
+        f.only("version", "gemm");
+        f.only("bits", 4);
+        f.only("zero_point", true);
+        quant.parts.language = Quant::int4;
+        quant.parts.group = f.count("group_size", -1, widest, 128);
+        if (quant.parts.group != -1 && (quant.parts.group == 0 || quant.parts.group % 8 != 0))
+            f.fail("group_size", "-1 or a multiple of 8");
+    } else if (method == "internvl") {
+        quant.method = FiledQuant::Method::internvl;
+        f.only("version", 1);
+        quant.parts.vision = parse_part(f, "vision", false);
+        quant.parts.projector = parse_part(f, "projector", false);
+        quant.parts.language = parse_part(f, "language", true);
+        quant.parts.head = parse_part(f, "head", false);
+    } else {
+        f.fail("quant_method", "awq (version gemm, 4 bits) or internvl",
+               method.empty() ? "none" : method);
+    }
+    return quant;
 }
 
 DType parse_type(const Fields& f) {
@@ -270,7 +300,6 @@ void parse_frame(const Fields& f, const FieldNames& names, ModelConfig& c) {
     if (f.number("downsample_ratio", 0, 1, 0.5) != 0.5) f.fail("downsample_ratio", "0.5");
     f.only("vision_feature_select_strategy", "default");
     f.only("projector_hidden_act", "gelu");
-    f.absent("quantization_config");
     c.min_tiles = f.count("min_dynamic_patch", 1, 1024, 1);
     c.max_tiles = f.count("max_dynamic_patch", 1, 1024, 12);
     c.use_thumbnail = f.flag("use_thumbnail", true);
@@ -291,6 +320,10 @@ ModelConfig parse_config(const std::string& text, const std::string& where) {
     c.text = parse_text(f.section(names.text), c.layout);
     c.dtype = parse_type(f);
     parse_frame(f, names, c);
+    // Tools write it beside the language model's numbers or at the top.
+    for (const Fields& at : {f.section(names.text), f})
+        if (at.has("quantization_config"))
+            c.quant = parse_quantisation(at.section("quantization_config"));
     return c;
 }
 

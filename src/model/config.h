@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "model/quantize.h"
 #include "tensor/dtype.h"
 
 namespace internvl {
@@ -55,6 +56,7 @@ struct ModelConfig {
     bool transposed_shuffle = false;
     int64_t min_tiles = 1, max_tiles = 12;
     bool use_thumbnail = true, dynamic_tiles = true;
+    FiledQuant quant;
 
     int64_t projector_width() const { return 4 * vision.hidden; }
 };

@@ -44,7 +44,7 @@ DigestKey vision_identity(Context& ctx, const Checkpoint& checkpoint, const Inte
                           const ComputeTypes& types) {
     Digest digest;
     add(digest, types.name());
-    add(digest, quant_name(types.quant));
+    add(digest, types.quant.text());
     const size_t layers = model.vision.layers.size();
     digest.update(&layers, sizeof layers);
     for (const TensorSpec& spec : expected_tensors(model.config)) {

@@ -14,6 +14,11 @@ const char* ComputeTypes::name() const {
     return activations == DType::bf16 ? "bf16" : weights == DType::f16 ? "fp16" : "fp32";
 }
 
+WeightFormat ComputeTypes::format(const std::string& name, Role role, int64_t in,
+                                  DType plain) const {
+    return name == left_alone ? WeightFormat(plain) : weight_format(quant, role, in, plain);
+}
+
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16) {
     if (dtype == "bf16" || (dtype == "auto" && filed == DType::bf16 && native_bf16))
         return {DType::bf16, DType::bf16};
@@ -107,7 +112,7 @@ static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, 
 
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
                     const ComputeTypes& types) {
-    WeightLoader weights(ctx, checkpoint, types);
+    WeightLoader weights(ctx, checkpoint, types, config.quant.parts);
     return {config, load_vision(config, weights), load_decoder(config, checkpoint, weights)};
 }
 

@@ -28,8 +28,14 @@ struct InternVL {
 struct ComputeTypes {
     DType activations = DType::f32;
     std::optional<DType> weights;
-    Quant quant = Quant::none;
+    QuantPolicy quant = {};
     bool cache_in_bytes = false;
+    // LLM.int8 (ops/llm_int8.h) in place of int8, from this threshold on; 0: not.
+    float outliers_from = 0;
+    std::string left_alone = {};  // the weight of a product that stays plain there
+
+    // How the weight of a product is kept.
+    WeightFormat format(const std::string& name, Role, int64_t in, DType plain) const;
     const char* name() const;  // "bf16", "fp16" or "fp32"
     DType cache() const { return cache_in_bytes ? DType::i8 : activations; }
 };

@@ -23,19 +23,13 @@ int64_t elements(const TensorSpec& spec) {
 template <class Product, class Vector>
 void each_tensor(ModelConfig c, Product product, Vector vector) {
     c.vision.layers = c.vision_layers;  // those behind the selected one are not read
-    const DecoderNames language = decoder_names(c);
-    const VisionNames vision = vision_names(c);
+    const std::string embedding = decoder_names(c).embedding;
     for (const TensorSpec& spec : expected_tensors(c)) {
-        if (spec.name == language.embedding) continue;
-        const bool rows = spec.name == vision.positions || spec.name == vision.class_row;
-        if (spec.shape.size() == 1 || rows)
-            vector(spec);
+        if (spec.name == embedding) continue;
+        if (spec.role)
+            product(spec, *spec.role);
         else
-            product(spec, spec.name == vision.patch.weights[0] ? Role::patches
-                          : spec.name == language.head         ? Role::head
-                          : spec.part == Part::vision          ? Role::vision
-                          : spec.part == Part::projector       ? Role::projector
-                                                               : Role::language);
+            vector(spec);
     }
 }
 
@@ -45,7 +39,7 @@ static int64_t packed(const ModelConfig& c, const ComputeTypes& types, const Ten
                       Role role) {
     const int64_t out = s.shape[0], in = elements(s) / out;
     const DType dtype = types.weights.value_or(c.dtype);
-    return (packed_bytes(weight_format(types.quant, role, in, dtype), out, in) + 63) / 64 * 64;
+    return (packed_bytes(types.format(s.name, role, in, dtype), out, in) + 63) / 64 * 64;
 }
 
 int64_t weight_bytes(const ModelConfig& c, const ComputeTypes& types) {
@@ -105,19 +99,21 @@ static std::string gib(int64_t bytes) {
 
 // Another type, or else the largest member of the family.
 static std::string what_would_fit(const ModelConfig& c, int64_t available) {
-    const ComputeTypes bf16{DType::bf16, DType::bf16}, fp16{DType::f32, DType::f16};
+    const ComputeTypes bf16{DType::bf16, DType::bf16, c.quant.parts},
+        fp16{DType::f32, DType::f16, c.quant.parts};
     for (const ComputeTypes& types : {bf16, fp16})
         if (needed_bytes(c, types) <= available)
             return fmt::format("; --dtype {} needs {}", types.name(), gib(needed_bytes(c, types)));
     for (const Quant quant : {Quant::int8, Quant::int4}) {
-        const ComputeTypes types{DType::bf16, DType::bf16, quant};
+        const ComputeTypes types{DType::bf16, DType::bf16, QuantPolicy(quant).over(c.quant.parts)};
         if (needed_bytes(c, types) <= available)
             return fmt::format("; --quant {} needs {}", quant_name(quant),
                                gib(needed_bytes(c, types)));
     }
     std::string text;
     for (const Member& member : members())
-        if (const int64_t bytes = needed_bytes(member.parsed(), bf16); bytes <= available)
+        if (const int64_t bytes = needed_bytes(member.parsed(), {DType::bf16, DType::bf16});
+            bytes <= available)
             text = fmt::format("; {} needs {}", member.name, gib(bytes));
     return text;
 }

@@ -4,13 +4,12 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <vector>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/parallel.h"
-#include "io/safetensors.h"
+#include "io/write_checkpoint.h"
 #include "model/members.h"
 #include "model/synth_tokenizer.h"
 #include "model/tensors.h"
@@ -20,13 +19,6 @@ namespace internvl {
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-void write_text(const std::string& path, const std::string& text) {
-    std::ofstream out(path, std::ios::binary);
-    out << text;
-    out.close();
-    if (!out) throw Error("cannot write file", "", "", path);
-}
 
 // How a tensor's values are spread: rows of products so that their sums stay near 1, norms near 1,
 // biases small.
@@ -60,83 +52,35 @@ void fill_random(bf16_t* out, int64_t first, int64_t count, uint64_t key, Spread
     }
 }
 
-// The tensors of one file of weights.
-struct Shard {
-    std::vector<size_t> tensors;  // places in the list of all
-    int64_t bytes = 0;
-};
-
-int64_t bytes_of(const TensorSpec& spec) {
-    int64_t n = size_of(DType::bf16);
-    for (const int64_t d : spec.shape) n *= d;
-    return n;
+// As released: bf16 throughout.
+std::vector<std::vector<TensorPlan>> plan_of(const std::vector<TensorSpec>& specs) {
+    std::vector<std::vector<TensorPlan>> plan;
+    for (const TensorSpec& spec : specs) plan.push_back({{spec.name, DType::bf16, spec.shape}});
+    return plan;
 }
 
-// In order, each file as full as `most` bytes allow: how the released folders were saved.
-std::vector<Shard> cut_shards(const std::vector<TensorSpec>& specs, int64_t most) {
-    std::vector<Shard> shards(1);
-    for (size_t i = 0; i < specs.size(); ++i) {
-        const int64_t bytes = bytes_of(specs[i]);
-        if (shards.back().bytes + bytes > most && shards.back().bytes > 0) shards.emplace_back();
-        shards.back().tensors.push_back(i);
-        shards.back().bytes += bytes;
-    }
-    return shards;
-}
-
-void write_shard(const std::string& path, const std::vector<TensorSpec>& specs, const Shard& shard,
-                 uint64_t seed, ThreadPool& pool, std::vector<bf16_t>& buffer) {
-    std::vector<TensorPlan> plan;
-    for (const size_t n : shard.tensors)
-        plan.push_back({specs[n].name, DType::bf16, specs[n].shape});
-    SafetensorsWriter writer(path, plan, {{"format", "pt"}});
-    for (const size_t n : shard.tensors) {
-        const int64_t count = bytes_of(specs[n]) / size_of(DType::bf16);
-        const uint64_t key = (seed * 1000003 + n) * 0xd1342543de82ef95u;
+void write_weights(const SynthOptions& options, const std::vector<TensorSpec>& specs) {
+    ThreadPool pool(usable_cores());
+    std::vector<bf16_t> buffer(size_t(8) << 20);
+    const auto plan = plan_of(specs);
+    write_checkpoint(options.out, plan, options.shard_bytes, [&](size_t n, SafetensorsWriter& to) {
+        const int64_t count = bytes_of(plan[n][0]) / size_of(DType::bf16);
+        const uint64_t key = (options.seed * 1000003 + n) * 0xd1342543de82ef95u;
         const Spread spread = spread_of(specs[n]);
         for (int64_t first = 0; first < count; first += int64_t(buffer.size())) {
             const int64_t part = std::min(count - first, int64_t(buffer.size()));
             pool.parallel_for(part, 1 << 16, [&](int64_t begin, int64_t end, int) {
                 fill_random(buffer.data() + begin, first + begin, end - begin, key, spread);
             });
-            writer.write(buffer.data(), size_t(part) * sizeof(bf16_t));
+            to.write(buffer.data(), size_t(part) * sizeof(bf16_t));
         }
-    }
-    writer.finish();
+    });
 }
 
-void write_weights(const SynthOptions& options, const std::vector<TensorSpec>& specs) {
-    const std::string& folder = options.out;
-    const std::vector<Shard> shards = cut_shards(specs, options.shard_bytes);
-    ThreadPool pool(usable_cores());
-    std::vector<bf16_t> buffer(size_t(8) << 20);
-    Json places = Json::object();
-    int64_t total = 0;
-    for (size_t i = 0; i < shards.size(); ++i) {
-        const std::string name =
-            shards.size() == 1
-                ? "model.safetensors"
-                : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-        write_shard(folder + "/" + name, specs, shards[i], options.seed, pool, buffer);
-        for (const size_t n : shards[i].tensors) places[specs[n].name] = name;
-        total += shards[i].bytes;
-    }
-    if (shards.size() > 1)
-        write_text(
-            folder + "/model.safetensors.index.json",
-            Json{{"metadata", {{"total_size", total}}}, {"weight_map", places}}.dump(2) + "\n");
-}
-
-// Before hours are spent on filling the disk.
-void check_room(const std::string& folder, const std::vector<TensorSpec>& specs) {
+int64_t needed_bytes(const std::vector<TensorSpec>& specs) {
     int64_t needed = 64 << 20;  // headers, tokenizer
-    for (const TensorSpec& spec : specs) needed += bytes_of(spec);
-    std::error_code error;
-    const std::filesystem::space_info room = std::filesystem::space(folder, error);
-    if (!error && room.available < uintmax_t(needed))
-        throw Error("the disk has no room for the weights",
-                    fmt::format("{:.2f} GB free", double(needed) / 1e9),
-                    fmt::format("{:.2f} GB", double(room.available) / 1e9), folder);
+    for (const auto& group : plan_of(specs)) needed += bytes_of(group[0]);
+    return needed;
 }
 
 // The files beside configuration, tokenizer and weights; nothing here reads them (spec 0.2).
@@ -171,7 +115,7 @@ int64_t synthesise(const SynthOptions& options) {
     std::filesystem::create_directories(options.out, error);
     if (error) throw Error("cannot make folder", "", error.message(), options.out);
     const std::vector<TensorSpec> specs = expected_tensors(config);
-    if (options.weights) check_room(options.out, specs);
+    if (options.weights) check_room(options.out, needed_bytes(specs));
     write_text(options.out + "/config.json", json.dump(2) + "\n");
     for (const auto& [name, text] : tokenizer_files(member->tokenizer))
         write_text(options.out + "/" + name, text);

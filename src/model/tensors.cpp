@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "model/families.h"
+#include "model/filed_codes.h"
 #include "model/lora.h"
 
 namespace internvl {
@@ -21,8 +22,8 @@ struct List {
     std::vector<TensorSpec>& specs;
     Part part;
 
-    void add(const std::string& name, Shape shape) {
-        if (!name.empty()) specs.push_back({name, std::move(shape), part});
+    void add(const std::string& name, Shape shape, std::optional<Role> role = {}) {
+        if (!name.empty()) specs.push_back({name, std::move(shape), part, role});
     }
     void norm(const NormNames& names, int64_t width) {
         add(names.weight, {width});
@@ -30,11 +31,14 @@ struct List {
     }
     // A product that the files cut in parts has its rows shared out among them.
     void linear(const LinearNames& names, const Shape& rows, int64_t in) {
+        const Role role = part == Part::vision      ? Role::vision
+                          : part == Part::projector ? Role::projector
+                                                    : Role::language;
         int64_t all = 0;
         for (const int64_t r : rows) all += r;
         for (size_t i = 0; i < names.weights.size(); ++i) {
             const int64_t out = names.weights.size() == 1 ? all : rows[i];
-            add(names.weights[i], {out, in});
+            add(names.weights[i], {out, in}, role);
             add(names.biases[i], {out});
         }
     }
@@ -45,7 +49,7 @@ void add_vision(const ModelConfig& c, std::vector<TensorSpec>& specs) {
     const VisionNames names = vision_names(c);
     List list{specs, Part::vision};
     list.add(names.class_row, {1, 1, d});
-    list.add(names.patch.weights[0], {d, 3, patch, patch});
+    list.add(names.patch.weights[0], {d, 3, patch, patch}, Role::patches);
     list.add(names.patch.biases[0], {d});
     list.add(names.positions, {1, c.vision.patches() + 1, d});
     for (int64_t n = 0; n < c.vision.layers; ++n) {
@@ -86,7 +90,7 @@ void add_language(const ModelConfig& c, std::vector<TensorSpec>& specs) {
         list.linear(layer.down, {t.hidden}, t.intermediate);
     }
     list.norm(names.final_norm, t.hidden);
-    list.add(names.head, {t.vocab, t.hidden});
+    list.add(names.head, {t.vocab, t.hidden}, Role::head);
     specs.back().optional = true;
 }
 
@@ -144,10 +148,45 @@ Layout layout_of(const Checkpoint& checkpoint, Layout configured) {
     return Layout::hf_wrapped;
 }
 
+// AWQ may leave modules out; where a head is absent, the embedding serves as it is filed.
+static bool kept_plain(const Checkpoint& checkpoint, const TensorSpec& spec,
+                       const std::vector<TensorPlan>& codes, const FiledQuant& quant) {
+    const bool plain = checkpoint.find(spec.name);
+    return quant.method == FiledQuant::Method::awq
+               ? plain
+               : spec.optional && !plain && !checkpoint.find(codes[1].name);
+}
+
+// A weight that the folder keeps in fewer bits.
+static void check_codes(const Checkpoint& checkpoint, const TensorSpec& spec,
+                        const std::vector<TensorPlan>& codes, const QuantPolicy& policy,
+                        std::unordered_set<std::string>& known, std::vector<std::string>& missing,
+                        std::vector<std::string>& reshaped) {
+    const int64_t in = spec.shape[1], group = int4_group(policy, in);
+    if (policy.group != 0 && (in % group != 0 || in % 8 != 0))
+        reshaped.push_back(fmt::format("{} has {} inputs, which is no multiple of group_size {}",
+                                       spec.name, in, policy.group));
+    for (const TensorPlan& t : codes) {
+        known.insert(t.name);
+        const TensorEntry* entry = checkpoint.find(t.name);
+        if (!entry)
+            missing.push_back(t.name);
+        else if (entry->shape != t.shape || entry->dtype != t.dtype)
+            reshaped.push_back(fmt::format("{} is {} [{}], the configuration says {} [{}]", t.name,
+                                           dtype_name(entry->dtype), fmt::join(entry->shape, ", "),
+                                           dtype_name(t.dtype), fmt::join(t.shape, ", ")));
+    }
+}
+
 void check_tensors(const Checkpoint& checkpoint, const ModelConfig& config) {
     std::vector<std::string> missing, reshaped, unknown;
     std::unordered_set<std::string> known;
     for (const TensorSpec& spec : expected_tensors(config)) {
+        const auto codes = code_tensors(spec, config.quant.parts);
+        if (!codes.empty() && !kept_plain(checkpoint, spec, codes, config.quant)) {
+            check_codes(checkpoint, spec, codes, config.quant.parts, known, missing, reshaped);
+            continue;
+        }
         known.insert(spec.name);
         const TensorEntry* entry = checkpoint.find(spec.name);
         if (!entry && !spec.optional) missing.push_back(spec.name);

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ struct TensorSpec {
     std::string name;
     std::vector<int64_t> shape;
     Part part;
-    bool optional = false;  // the head: the embedding serves where it is absent (spec 5)
+    std::optional<Role> role = {};  // of a product's weights
+    bool optional = false;          // the head: the embedding serves where it is absent (spec 5)
 };
 
 // Every tensor that a checkpoint of this configuration holds, in the order in which the model uses

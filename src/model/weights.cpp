@@ -1,22 +1,27 @@
 #include "model/weights.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
+#include "model/filed_codes.h"
 #include "model/lora.h"
+#include "ops/llm_int8.h"
 
 namespace internvl {
 
-WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, const ComputeTypes& types)
-    : ctx_(ctx), checkpoint_(checkpoint), types_(types) {
-    // Address space for the worst case (16-bit files packed as fp32, every panel padded); untouched
-    // pages cost nothing.
+WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, const ComputeTypes& types,
+                           const QuantPolicy& filed)
+    : ctx_(ctx), checkpoint_(checkpoint), types_(types), filed_(filed) {
+    // Address space for the worst case (16-bit files packed as fp32, every panel padded, codes with
+    // the smallest groups); untouched pages cost nothing.
     int64_t bytes = 0;
     for (const TensorEntry& e : checkpoint.entries())
         bytes += 2 * int64_t(e.bytes.size()) +
                  (e.shape.size() < 2
                       ? 0
-                      : packed_bytes(DType::f32, 64, int64_t(e.bytes.size()) / e.shape[0]));
+                      : packed_bytes(DType::f32, 64,
+                                     std::max(int64_t(e.bytes.size()) / e.shape[0], e.shape[0])));
     memory_ = map_memory(size_t(bytes));
 }
 
@@ -42,35 +47,60 @@ static int64_t elements(const TensorEntry& e) {
     return int64_t(e.bytes.size()) / size_of(e.dtype);
 }
 
+// Blocks of one product share a type.
+DType WeightLoader::common_type(const LinearNames& names) const {
+    std::optional<DType> dtype = types_.weights;
+    for (const std::string& name : names.weights) {
+        if (types_.weights || find_codes(checkpoint_, name)) continue;
+        const DType filed = entry(name).dtype;
+        dtype = dtype.value_or(filed) == filed ? filed : DType::f32;
+    }
+    return dtype.value_or(DType::f32);
+}
+
+Tensor WeightLoader::weight(const std::string& name) const {
+    const TensorEntry& e = entry(name);
+    const int64_t out = e.shape[0], in = elements(e) / out;  // a convolution kernel is flattened
+    const AdapterEntries a = find_adapter(checkpoint_, name);
+    if (!a.down || !a.up) return read(e, out, in);
+    const int64_t rank = a.down->shape[0];
+    return merge_adapter(read(e, out, in), read(entry(a.down->name), rank, in),
+                         read(entry(a.up->name), out, rank));
+}
+
 Linear WeightLoader::linear(const LinearNames& names, Role role) {
-    std::vector<const TensorEntry*> entries;
-    for (const std::string& name : names.weights) entries.push_back(&entry(name));
-    DType dtype = types_.weights.value_or(entries[0]->dtype);
-    for (const TensorEntry* e : entries)
-        if (!types_.weights && e->dtype != dtype)
-            dtype = DType::f32;  // blocks of one product share a type
+    const DType dtype = common_type(names);
     Linear layer;
-    for (size_t i = 0; i < entries.size(); ++i) {
-        const TensorEntry& e = *entries[i];
+    for (size_t i = 0; i < names.weights.size(); ++i) {
         Block block;
-        block.name = e.name;
-        block.out = e.shape[0];
-        block.in = elements(e) / e.shape[0];  // a convolution kernel is flattened
-        block.format = weight_format(types_.quant, role, block.in, dtype);
+        block.name = names.weights[i];
+        const FiledCodes codes = find_codes(checkpoint_, block.name);
+        const Tensor plain = codes ? Tensor() : weight(block.name);
+        block.out = codes ? codes.out : plain.dim[0];
+        block.in = codes ? codes.in : plain.dim[1];
+        const bool left_out = !codes && filed_.of(role) != Quant::none;
+        block.format = left_out ? dtype : types_.format(block.name, role, block.in, dtype);
         block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
         used_ += (packed_bytes(block.format, block.out, block.in) + 63) / 64 * 64;
-        Tensor weight = read(e, block.out, block.in);
-        if (const AdapterEntries a = find_adapter(checkpoint_, e.name); a.down && a.up) {
-            const int64_t rank = a.down->shape[0];
-            weight = merge_adapter(weight, read(entry(a.down->name), rank, block.in),
-                                   read(entry(a.up->name), block.out, rank));
+        if (codes) {
+            pack_filed(ctx_, codes, block.format, block.packed.get());
+            for (const TensorEntry* read : {codes.codes, codes.scale, codes.zero})
+                if (read) checkpoint_.drop(*read);
+        } else {
+            if (types_.outliers_from > 0 && block.format.kind == WeightFormat::int8)
+                block.largest = pack_llm_int8(ctx_, plain, block.packed.get());
+            else
+                ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
+            checkpoint_.drop(entry(block.name));
         }
-        ctx_.kernels.pack(weight, block.format, block.packed.get(), ctx_.pool);
-        checkpoint_.drop(e);
         if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
+        if (block.largest) layer.outliers_from = types_.outliers_from;
         layer.in = block.in;
         layer.out += block.out;
         layer.blocks.push_back(std::move(block));
+        if (layer.blocks[0].format != layer.blocks[i].format)
+            throw Error("the tensors of one product are kept in different ways",
+                        layer.blocks[0].name, layer.blocks[i].name, checkpoint_.where());
     }
     return layer;
 }

@@ -14,9 +14,13 @@ namespace internvl {
 // once and its pages are let go, so that memory holds one copy.
 class WeightLoader {
   public:
-    WeightLoader(Context&, Checkpoint&, const ComputeTypes&);
+    // `filed`: what the checkpoint keeps in fewer bits; its other weights of those parts stay
+    // plain.
+    WeightLoader(Context&, Checkpoint&, const ComputeTypes&, const QuantPolicy& filed = {});
 
-    Linear linear(const LinearNames&, Role);     // one block per tensor
+    Linear linear(const LinearNames&, Role);  // one block per tensor
+    // [out, in] as filed, an adapter merged.
+    Tensor weight(const std::string& name) const;
     Norm norm(const NormNames&, float epsilon);  // none for no names
     Tensor vector(const std::string& name);      // f32, one dimension
     // Any shape of the file, converted to activations, as [rows, width].
@@ -29,10 +33,12 @@ class WeightLoader {
   private:
     Tensor read(const TensorEntry&, int64_t rows, int64_t width) const;
     const TensorEntry& entry(const std::string& name) const;
+    DType common_type(const LinearNames&) const;
 
     Context& ctx_;
     Checkpoint& checkpoint_;
     ComputeTypes types_;
+    QuantPolicy filed_;
     std::shared_ptr<void> memory_;  // of packed weights
     int64_t used_ = 0;
 };

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "base/cpu.h"
 #include "base/parallel.h"
@@ -42,6 +43,16 @@ struct WeightCodes {
     const float* scale;    // [out, groups]; int8: [out]. int4: rounded to f16
     const uint8_t* zero;   // [out, groups]; int4 only
 };
+
+struct CodeBuffers {
+    std::vector<uint8_t> codes, zero;
+    std::vector<float> scale;
+};
+// The codes of packed weights, as they were before.
+CodeBuffers unpack_codes(const void* packed, const WeightFormat&, int64_t out, int64_t in);
+
+// One of them, of int8.
+int8_t packed_int8(const void* packed, int64_t in, int64_t output, int64_t input);
 
 // A cache block holds 16 tokens of one key/value head, laid out as the packed right-hand side of a
 // product: keys [head_dim/P][16][P], values [16/P][head_dim][P].

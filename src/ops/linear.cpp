@@ -1,5 +1,7 @@
 #include "ops/linear.h"
 
+#include "ops/llm_int8.h"
+
 namespace internvl {
 
 namespace {
@@ -30,6 +32,7 @@ void linear_into(Context& ctx, const View& x, const Linear& layer, const View& o
     assert(x.rank == 2 && x.dim[1] == layer.in && out.dim[0] == x.dim[0] &&
            out.dim[1] == layer.out);
     assert(!epilogue.residual || epilogue.residual.dtype == out.dtype);
+    if (layer.outliers_from > 0) return llm_int8_into(ctx, x, layer, out, epilogue);
     std::vector<GemmBlock> blocks;
     int64_t column = 0;
     for (const Block& block : layer.blocks) {

@@ -13,7 +13,8 @@ struct Block {
     std::shared_ptr<void> packed;
     WeightFormat format;
     int64_t out = 0, in = 0;
-    Tensor bias;  // [out] f32, or absent
+    Tensor bias;     // [out] f32, or absent
+    Tensor largest;  // LLM.int8 (llm_int8.h): [out] f32; else absent
 };
 
 // A product with the rows of all its blocks, one below the other: [rows, in] -> [rows, out].
@@ -21,6 +22,7 @@ struct Block {
 struct Linear {
     std::vector<Block> blocks;
     int64_t in = 0, out = 0;
+    float outliers_from = 0;  // LLM.int8 with this threshold; 0: as the blocks' format says
 };
 
 // What else happens while the result is in registers: residual + scale * activation(x w + bias).

@@ -216,6 +216,41 @@ int64_t packed_bytes(const WeightFormat& f, int64_t out, int64_t in) {
     return panels * panel_width * in * size_of(f.dtype);
 }
 
+int8_t packed_int8(const void* packed, int64_t in, int64_t n, int64_t k) {
+    const char* panel = static_cast<const char*>(packed) +
+                        n / panel_width * packed_bytes(WeightFormat::int8, panel_width, in);
+    return int8_t(panel[int8_header + (k / 4 * panel_width + n % panel_width) * 4 + k % 4]);
+}
+
+CodeBuffers unpack_codes(const void* packed, const WeightFormat& f, int64_t out, int64_t in) {
+    const bool int4 = f.kind == WeightFormat::int4;
+    const int64_t groups = int4 ? in / f.group : 1, bytes = packed_bytes(f, panel_width, in);
+    CodeBuffers c{std::vector<uint8_t>(size_t(out * in)),
+                  std::vector<uint8_t>(size_t(int4 ? out * groups : 0)),
+                  std::vector<float>(size_t(out * groups))};
+    for (int64_t n = 0; n < out; ++n) {
+        const char* panel = static_cast<const char*>(packed) + n / panel_width * bytes;
+        const int64_t column = n % panel_width;
+        uint8_t* codes = c.codes.data() + n * in;
+        if (!int4) {
+            std::memcpy(&c.scale[size_t(n)], panel + 4 * column, 4);
+            for (int64_t k = 0; k < in; ++k) codes[k] = uint8_t(packed_int8(packed, in, n, k));
+            continue;
+        }
+        for (int64_t g = 0; g < groups; ++g, panel += int4_group_bytes(f.group)) {
+            f16_t scale;
+            std::memcpy(&scale, panel + 2 * column, 2);
+            c.scale[size_t(n * groups + g)] = to_float(scale);
+            c.zero[size_t(n * groups + g)] = uint8_t(panel[128 + column]);
+            for (int64_t k = 0; k < f.group; ++k) {
+                const char* at = panel + int4_group_header + (k / 8 * panel_width + column) * 4;
+                codes[g * f.group + k] = uint8_t(at[k % 4]) >> (k % 8 < 4 ? 0 : 4) & 15;
+            }
+        }
+    }
+    return c;
+}
+
 void fill_pack(Kernels& table, Isa isa) {
     INTERNVL_PICK(isa, fill, table);
 }
