@@ -3,7 +3,6 @@
 #include <cassert>
 #include <cstring>
 #include <iterator>
-#include <ranges>
 
 #include "tensor/arena.h"
 
@@ -34,7 +33,7 @@ std::vector<int32_t> KvCache::take(int64_t tokens) {
 
 // The last first: a block is of use only as long as those before it are known.
 void KvCache::give_back(std::span<const int32_t> blocks) {
-    for (const int32_t b : std::views::reverse(blocks)) pool_.give_back(b);
+    for (auto b = blocks.rbegin(); b != blocks.rend(); ++b) pool_.give_back(*b);
 }
 
 static void copy_contents(std::span<const CacheView> from, int32_t source,

@@ -6,8 +6,6 @@
 #define INTERNVL_OPS_CPU_ENCODE_INL_H
 #endif
 
-#include <cstring>
-
 #include "ops/cpu/vector-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,7 +47,7 @@ static int32_t encode(const T* x, int64_t count, float inverse, int offset, int 
         } else {
             uint8_t part[lanes];
             hn::StoreU(low, bytes, part);
-            std::memcpy(codes + i, part, size_t(left));
+            for (int64_t j = 0; j < left; ++j) codes[i + j] = part[j];
             sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(di, size_t(left)), code));
         }
     }

@@ -68,7 +68,7 @@ static double median_rate(ThreadPool& pool, int64_t count, F work) {
 }
 
 double peak_gflops(DType dtype, ThreadPool& pool) {
-    const Isa isa = cpu_kernels().isa;
+    [[maybe_unused]] const Isa isa = cpu_kernels().isa;
     const bool native = cpu_kernels().native_bf16;
     std::vector<float> memory(size_t(pool.threads()) * 16);
     for (size_t i = 0; i < memory.size(); ++i) memory[i] = float(i);
@@ -81,7 +81,7 @@ double peak_gflops(DType dtype, ThreadPool& pool) {
 }
 
 double peak_read_gb_per_s(ThreadPool& pool) {
-    const Isa isa = cpu_kernels().isa;
+    [[maybe_unused]] const Isa isa = cpu_kernels().isa;
     // 512 MB in pieces that the threads take by turns, as they do with panels of weights:
     // neighbours in memory are read together.
     constexpr int64_t pieces = 2048, piece = int64_t(64) << 10;
