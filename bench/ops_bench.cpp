@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
     ThreadPool pool(asked ? std::atoi(asked) : usable_cores());
     const Kernels& kernels = cpu_kernels();
     const double f32 = peak_gflops(DType::f32, pool), bf16 = peak_gflops(DType::bf16, pool),
-                 bytes = peak_gflops(DType::i8, pool), read = peak_read_gb_per_s(pool);
+                 bytes = peak_gflops(DType::i8, pool), read = ReadPeak(pool).gb_per_s();
     benchmark::AddCustomContext("kernels", isa_name(kernels.isa));
     benchmark::AddCustomContext("peak f32 GFLOP/s", std::to_string(f32));
     benchmark::AddCustomContext("peak bf16 GFLOP/s", std::to_string(bf16));

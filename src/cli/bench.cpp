@@ -45,6 +45,16 @@ Spread measure(int repeat, const std::function<double()>& run) {
     return {ms[ms.size() / 2], ms.front(), ms.back()};
 }
 
+// What the machine can do, in GFLOP/s for the products' type and for bytes, and in GB/s.
+struct Peaks {
+    double gflops, byte_gflops, read;
+};
+
+double middle(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
+
 class Bench {
   public:
     Bench(const BenchFlags& flags, Model& model)
@@ -53,17 +63,17 @@ class Bench {
           engine_(model.data().engine),
           type_(engine_.types().activations),
           quantised_(engine_.types().quant != QuantPolicy()),
-          peak_(peak_gflops(type_, engine_.pool())),
-          byte_peak_(quantised_ ? peak_gflops(DType::i8, engine_.pool()) : peak_),
-          read_(peak_read_gb_per_s(engine_.pool())) {}
+          read_peak_(engine_.pool()) {}
 
     void run() {
+        const Peaks peaks = measure_peaks();
         if (!flags_.json)
             print_line(fmt::format(
                 "{}\n{}{} on {} threads; peak {:.0f} GFLOP/s{}, reads {:.1f} GB/s",
                 cpu_description(), model_.dtype(),
                 quantised_ ? " with " + engine_.types().quant.text() : "", engine_.pool().threads(),
-                peak_, quantised_ ? fmt::format(", {:.0f} in bytes", byte_peak_) : "", read_));
+                peaks.gflops, quantised_ ? fmt::format(", {:.0f} in bytes", peaks.byte_gflops) : "",
+                peaks.read));
         load();
         for (const std::string& file : flags_.images) preprocess(file);
         vision();
@@ -76,6 +86,38 @@ class Bench {
   private:
     void show(const Json& line, const std::string& text) {
         print_line(flags_.json ? line.dump() : text);
+    }
+
+    Peaks measure_peaks() {
+        const double gflops = peak_gflops(type_, engine_.pool());
+        return {gflops, quantised_ ? peak_gflops(DType::i8, engine_.pool()) : gflops,
+                read_peak_.gb_per_s()};
+    }
+
+    struct Shared {
+        Spread ms;
+        Peaks peaks;
+        double share;
+    };
+
+    // Times `run`, and measures the peaks before and after each time: a shared machine's speed
+    // wanders, so that a share is of the peaks of the same moment. `least_ms`: what the work takes
+    // at the peaks. Medians of each.
+    Shared measure_share(const std::function<double()>& run,
+                         const std::function<double(const Peaks&)>& least_ms) {
+        std::vector<double> share, gflops, bytes, read;
+        Peaks before = measure_peaks();
+        const Spread ms = measure(flags_.repeat, [&] {
+            const double took = run();
+            const Peaks after = measure_peaks();
+            share.push_back((least_ms(before) + least_ms(after)) / 2 / took);
+            gflops.push_back((before.gflops + after.gflops) / 2);
+            bytes.push_back((before.byte_gflops + after.byte_gflops) / 2);
+            read.push_back((before.read + after.read) / 2);
+            before = after;
+            return took;
+        });
+        return {ms, {middle(gflops), middle(bytes), middle(read)}, middle(share)};
     }
 
     void load() {
@@ -180,13 +222,12 @@ class Bench {
     // `kept_as`: what the weights of these products are.
     void compute(const char* name, Json line, const std::string& what, const Gflop& work,
                  Quant kept_as, const std::function<double()>& run) {
-        const Spread ms = measure(flags_.repeat, run);
+        const auto [ms, peaks, share] = measure_share(run, [&](const Peaks& p) {
+            // Products and attention, each at its own peak.
+            return 1e3 * (work.products / (kept_as == Quant::none ? p.gflops : p.byte_gflops) +
+                          work.attention / p.gflops);
+        });
         const double rate = work.all() / ms.median * 1e3;
-        // Products and attention, each at its own peak.
-        const double least_ms =
-            1e3 * (work.products / (kept_as == Quant::none ? peak_ : byte_peak_) +
-                   work.attention / peak_);
-        const double share = least_ms / ms.median;
         Json head = {{"name", name}};
         head.update(line);
         head.update({{"ms", ms.median},
@@ -194,7 +235,7 @@ class Bench {
                      {"max", ms.max},
                      {"gflop", work.all()},
                      {"gflops", rate},
-                     {"peak_gflops", peak_},
+                     {"peak_gflops", peaks.gflops},
                      {"of_peak", share}});
         show(head, fmt::format("{:<11} {:9.1f} ms for {}: {:.1f} GFLOP/s, {:.1f} % of the peak",
                                name, ms.median, what, rate, 100 * share));
@@ -222,13 +263,13 @@ class Bench {
     }
 
     void decode(int sequences) {
-        const Spread ms = measure(flags_.repeat, [&] { return step_ms(sequences); });
         const ModelConfig& c = engine_.model().config;
-        const double per_s = sequences * 1e3 / ms.median;
         const double gb = decode_gb(flags_.context + flags_.tokens / 2, sequences,
                                     language_bytes(c, engine_.types()),
                                     cache_bytes(c.text, engine_.types().cache()));
-        const double rate = gb / ms.median * 1e3;
+        const auto [ms, peaks, share] = measure_share(
+            [&] { return step_ms(sequences); }, [&](const Peaks& p) { return gb / p.read * 1e3; });
+        const double per_s = sequences * 1e3 / ms.median, rate = gb / ms.median * 1e3;
         show({{"name", "decode"},
               {"context", flags_.context},
               {"batch", sequences},
@@ -237,13 +278,13 @@ class Bench {
               {"max", ms.max},
               {"tokens_per_s", per_s},
               {"gb_per_s", rate},
-              {"read_gb_per_s", read_},
-              {"of_bandwidth", rate / read_}},
+              {"read_gb_per_s", peaks.read},
+              {"of_bandwidth", share}},
              fmt::format("decode      {:9.2f} ms for {} at context {}: {:.1f} tokens/s, {:.1f} "
                          "GB/s, {:.1f} % of the reads",
                          ms.median,
                          sequences == 1 ? "a token" : fmt::format("{} tokens together", sequences),
-                         flags_.context, per_s, rate, 100 * rate / read_));
+                         flags_.context, per_s, rate, 100 * share));
     }
 
     // From the picture's file to the first token of an answer, and again for a second question.
@@ -270,8 +311,7 @@ class Bench {
             second.push_back(again.ms());
             return ms;
         });
-        std::sort(second.begin(), second.end());
-        const double median = second[second.size() / 2];
+        const double median = middle(second);
         show({{"name", "first_token"},
               {"file", path},
               {"tokens", tokens},
@@ -290,7 +330,7 @@ class Bench {
     DType type_;
     int runs_ = 0;
     bool quantised_;
-    double peak_, byte_peak_, read_;
+    ReadPeak read_peak_;
 };
 
 int bench(const BenchFlags& flags) {

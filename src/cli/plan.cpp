@@ -222,7 +222,7 @@ Json make_plan(const PlanFlags& flags) {
     if (!flags.no_measure) {
         const int threads = flags.model.load.threads;
         ThreadPool pool(threads > 0 ? threads : usable_cores());
-        const double peak = peak_gflops(types.activations, pool), read = peak_read_gb_per_s(pool);
+        const double peak = peak_gflops(types.activations, pool), read = ReadPeak(pool).gb_per_s();
         plan["machine"].update({{"threads", pool.threads()},
                                 {"peak_gflops", peak},
                                 {"read_gb_per_s", read},

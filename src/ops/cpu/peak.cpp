@@ -80,18 +80,23 @@ double peak_gflops(DType dtype, ThreadPool& pool) {
     });
 }
 
-double peak_read_gb_per_s(ThreadPool& pool) {
+// 512 MB in pieces that the threads take by turns, as they do with panels of weights: neighbours in
+// memory are read together.
+constexpr int64_t pieces = 2048, piece = int64_t(64) << 10;
+
+ReadPeak::ReadPeak(ThreadPool& pool)
+    : pool_(pool),
+      memory_(std::static_pointer_cast<float>(map_memory(pieces * piece * sizeof(float)))) {
+    pool.parallel_for(pieces, 1, [&](int64_t i, int64_t, int) {
+        std::fill_n(memory_.get() + i * piece, piece, 1.0f);
+    });
+}
+
+double ReadPeak::gb_per_s() {
     [[maybe_unused]] const Isa isa = cpu_kernels().isa;
-    // 512 MB in pieces that the threads take by turns, as they do with panels of weights:
-    // neighbours in memory are read together.
-    constexpr int64_t pieces = 2048, piece = int64_t(64) << 10;
-    const auto memory = map_memory(pieces * piece * sizeof(float));
-    float* data = static_cast<float*>(memory.get());
-    pool.parallel_for(pieces, 1,
-                      [&](int64_t i, int64_t, int) { std::fill_n(data + i * piece, piece, 1.0f); });
-    std::vector<float> sink(size_t(pool.threads()) * 16);
-    return median_rate(pool, pieces, [&](int64_t i, int worker) {
-        INTERNVL_PICK(isa, read_all, data + i * piece, piece, &sink[size_t(worker) * 16]);
+    std::vector<float> sink(size_t(pool_.threads()) * 16);
+    return median_rate(pool_, pieces, [&](int64_t i, int worker) {
+        INTERNVL_PICK(isa, read_all, memory_.get() + i * piece, piece, &sink[size_t(worker) * 16]);
         return double(piece) * sizeof(float);
     });
 }
