@@ -3,6 +3,7 @@
 #define HWY_TARGET_INCLUDE "ops/cpu/cache_store.cpp"
 #include "ops/cpu/target.h"
 //
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 
 #include <algorithm>
@@ -14,12 +15,32 @@ HWY_BEFORE_NAMESPACE();
 namespace internvl {
 namespace HWY_NAMESPACE {
 
+// A value into its line, which holds one token for f32 and pairs of two for bf16; the second of a
+// pair joins the first.
+static void store_value(const float* value, int64_t count, bool, float* line) {
+    std::memcpy(line, value, size_t(count) * sizeof(float));
+}
+static void store_value(const bf16_t* value, int64_t count, bool second, bf16_t* line) {
+    const DU d;
+    int64_t i = 0;
+    for (; i + lanes <= count; i += lanes) {
+        uint32_t* const pairs = reinterpret_cast<uint32_t*>(line + 2 * i);
+        const auto bits =
+            hn::PromoteTo(d, hn::LoadU(D16(), reinterpret_cast<const uint16_t*>(value + i)));
+        const auto first = hn::And(hn::LoadU(d, pairs), hn::Set(d, 0xffff));
+        hn::StoreU(second ? hn::Or(first, hn::ShiftLeft<16>(bits)) : bits, d, pairs);
+    }
+    for (; i < count; ++i) line[2 * i + second] = value[i];
+}
+
 // Writes the key and value of tokens [begin, end) of one head into their slots. The first token of
 // a block clears the block's values: what an earlier owner left there will be multiplied by zero,
 // and zero times infinity is not zero.
 template <class T>
 static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, int64_t end) {
     constexpr int64_t pack = sizeof(T) == 2 ? 2 : 1;
+    // Rows of tokens lie too far apart for the processor to guess the next.
+    constexpr int64_t ahead = 8;
     const CacheView& c = a.cache;
     for (int64_t token = begin; token < end; ++token) {
         const int64_t block = a.slots[token] / cache_block, place = a.slots[token] % cache_block;
@@ -28,6 +49,10 @@ static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, i
         T* values = static_cast<T*>(c.values) + start;
         const T* key = a.keys.as<T>() + token * a.keys.stride[0] + head * a.keys.stride[1];
         const T* value = a.values.as<T>() + token * a.values.stride[0] + head * a.values.stride[1];
+        for (int64_t d = 0; d < a.keys.dim[2]; d += int64_t(64 / sizeof(T))) {
+            hwy::Prefetch(key + ahead * a.keys.stride[0] + d);
+            hwy::Prefetch(value + ahead * a.values.stride[0] + d);
+        }
         if (place == 0) std::memset(static_cast<void*>(values), 0, c.head_stride() * sizeof(T));
         const int64_t used = a.keys.dim[2];
         for (int64_t d = 0; d < used; d += pack)
@@ -36,9 +61,7 @@ static void store_tokens(const CacheStoreArgs& a, int64_t head, int64_t begin, i
         for (int64_t d = used; d < c.head_dim; d += pack)
             std::memset(static_cast<void*>(keys + (d * cache_block + place * pack)), 0,
                         pack * sizeof(T));
-        T* line = values + place / pack * c.head_dim * pack + place % pack;
-        for (int64_t d = 0; d < used; ++d) line[d * pack] = value[d];
-        for (int64_t d = used; d < c.head_dim; ++d) line[d * pack] = T{};
+        store_value(value, used, place % pack != 0, values + place / pack * c.head_dim * pack);
     }
 }
 
