@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <set>
 
@@ -118,17 +119,34 @@ static bool likelier(const Candidate& a, const Candidate& b) {
 // scores.
 static void keep_top_k(std::vector<Candidate>& list, int k) {
     if (k == 0 || size_t(k) >= list.size()) return;
-    std::vector<Candidate> sorted = list;
-    std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), likelier);
-    const float least = sorted[size_t(k - 1)].probability;
-    std::erase_if(list, [least](const Candidate& c) { return c.probability < least; });
+    std::vector<float> best;  // a heap, its least in front
+    for (const Candidate& c : list) {
+        if (best.size() == size_t(k)) {
+            if (c.probability <= best.front()) continue;
+            std::pop_heap(best.begin(), best.end(), std::greater());
+            best.pop_back();
+        }
+        best.push_back(c.probability);
+        std::push_heap(best.begin(), best.end(), std::greater());
+    }
+    std::erase_if(list, [&](const Candidate& c) { return c.probability < best.front(); });
 }
 
-// Drops, from the least likely on, what together has at most 1 - p. The list holds probabilities,
-// sorted.
+// Drops, from the least likely on, what together has at most 1 - p, and sorts the rest. The list
+// holds probabilities. Those kept are few as a rule: only so many are sorted.
 static void keep_top_p(std::vector<Candidate>& list, float p) {
-    double tail = 0;
-    while (list.size() > 1 && (tail += list.back().probability) <= 1.0 - double(p)) list.pop_back();
+    double total = 0;
+    for (const Candidate& c : list) total += c.probability;
+    for (size_t sorted = 256;; sorted *= 8) {
+        sorted = std::min(sorted, list.size());
+        std::partial_sort(list.begin(), list.begin() + long(sorted), list.end(), likelier);
+        double left = total;
+        for (size_t i = 0; i < sorted; ++i) {
+            if (i > 0 && left <= 1.0 - double(p)) return list.resize(i);
+            left -= list[i].probability;
+        }
+        if (sorted == list.size()) return;
+    }
 }
 
 // Locally typical sampling: those whose surprise is nearest to the expected one, until they make up
@@ -175,13 +193,15 @@ std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
         throw Error("every token is banned", "at least one candidate", "none", "sampler");
     keep_top_k(list, options_.top_k);
     softmax(list);
-    std::sort(list.begin(), list.end(), likelier);
     const auto renormalise = [&list] {
         double total = 0;
         for (const Candidate& c : list) total += c.probability;
         for (Candidate& c : list) c.probability = float(c.probability / total);
     };
-    if (options_.top_p < 1) keep_top_p(list, options_.top_p), renormalise();
+    if (options_.top_p < 1)
+        keep_top_p(list, options_.top_p), renormalise();
+    else
+        std::sort(list.begin(), list.end(), likelier);
     if (options_.min_p > 0) {
         const float least = options_.min_p * list[0].probability;
         std::erase_if(list, [least](const Candidate& c) { return c.probability < least; });
