@@ -50,6 +50,12 @@ struct Peaks {
     double gflops, byte_gflops, read;
 };
 
+double most_resident_mb() {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return double(usage.ru_maxrss) / 1024;
+}
+
 double middle(std::vector<double> values) {
     std::sort(values.begin(), values.end());
     return values[values.size() / 2];
@@ -63,6 +69,7 @@ class Bench {
           engine_(model.data().engine),
           type_(engine_.types().activations),
           quantised_(engine_.types().quant != QuantPolicy()),
+          loaded_mb_(most_resident_mb()),
           read_peak_(engine_.pool()) {}
 
     void run() {
@@ -121,12 +128,9 @@ class Bench {
     }
 
     void load() {
-        rusage usage{};
-        getrusage(RUSAGE_SELF, &usage);
-        const double rss = double(usage.ru_maxrss) / 1024;
-        show({{"name", "load"}, {"ms", model_.load_ms()}, {"rss_mb", rss}},
+        show({{"name", "load"}, {"ms", model_.load_ms()}, {"rss_mb", loaded_mb_}},
              fmt::format("load        {:9.1f} ms, {:.0f} MB resident at most", model_.load_ms(),
-                         rss));
+                         loaded_mb_));
     }
 
     void preprocess(const std::string& path) {
@@ -330,6 +334,7 @@ class Bench {
     DType type_;
     int runs_ = 0;
     bool quantised_;
+    double loaded_mb_;
     ReadPeak read_peak_;
 };
 
