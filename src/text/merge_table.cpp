@@ -10,15 +10,24 @@ void MergeTable::grow() {
     std::vector<Merge> old(2 * slots_.size());
     old.swap(slots_);
     mask_ = slots_.size() - 1;
+    seen_.assign((slots_.size() + 7) / 8, 0);
     for (const Merge& merge : old)
-        if (merge.used()) slots_[slot_of(merge.pair)] = merge;
+        if (merge.used()) place(merge.pair) = merge;
+}
+
+// The slot of a pair that is, or is about to be, in the table.
+MergeTable::Merge& MergeTable::place(uint64_t pair) {
+    const uint64_t hash = hash_of(pair);
+    seen_[(hash & seen_mask()) / 64] |= uint64_t(1) << (hash % 64);
+    return slots_[slot_of(pair, hash)];
 }
 
 void MergeTable::add(int left, int right, uint32_t rank, int merged) {
     if (used_ + used_ / 4 + 1 >= slots_.size()) grow();
-    Merge& slot = slots_[slot_of(pair_of(left, right))];
+    const uint64_t pair = pair_of(left, right);
+    Merge& slot = place(pair);
     if (slot.used()) return;
-    slot = {pair_of(left, right), rank, merged};
+    slot = {pair, rank, merged};
     ++used_;
 }
 

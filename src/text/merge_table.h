@@ -22,7 +22,10 @@ class MergeTable {
     void add(int left, int right, uint32_t rank, int merged);  // the first of a pair counts
 
     const Merge* find(int left, int right) const {  // null: they are not joined
-        const Merge& slot = slots_[slot_of(pair_of(left, right))];
+        const uint64_t pair = pair_of(left, right), hash = hash_of(pair);
+        // Most neighbours are not joined, and the table is far larger than the near caches.
+        if (!(seen_[(hash & seen_mask()) / 64] >> (hash % 64) & 1)) return nullptr;
+        const Merge& slot = slots_[slot_of(pair, hash)];
         return slot.used() ? &slot : nullptr;
     }
     std::span<const Merge> slots() const { return slots_; }  // of the hash table
@@ -35,18 +38,24 @@ class MergeTable {
     static uint64_t pair_of(int left, int right) {
         return uint64_t(uint32_t(left)) << 32 | uint32_t(right);
     }
+    static uint64_t hash_of(uint64_t pair) {
+        const uint64_t product = pair * 0x9e3779b97f4a7c15u;
+        return product ^ product >> 29;
+    }
     // Where `pair` is, or the empty slot where it would be.
-    size_t slot_of(uint64_t pair) const {
-        uint64_t slot = pair * 0x9e3779b97f4a7c15u;
-        slot = (slot ^ slot >> 29) & mask_;
+    size_t slot_of(uint64_t pair, uint64_t hash) const {
+        uint64_t slot = hash & mask_;
         while (slots_[slot].pair != pair && slots_[slot].used()) slot = (slot + 1) & mask_;
         return slot;
     }
+    Merge& place(uint64_t pair);
     void grow();
+    uint64_t seen_mask() const { return 64 * seen_.size() - 1; }
     size_t apply_to_many(std::span<int> symbols) const;
 
     std::vector<Merge> slots_{1};  // open addressing, a power of two, never full
     uint64_t mask_ = 0;
+    std::vector<uint64_t> seen_{0};  // a bit for the hash of each pair, 8 times as many as slots
     size_t used_ = 0;
 };
 
