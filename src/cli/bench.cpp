@@ -82,9 +82,12 @@ class Bench {
         rusage usage{};
         getrusage(RUSAGE_SELF, &usage);
         const double rss = double(usage.ru_maxrss) / 1024;
-        show({{"name", "load"}, {"ms", model_.load_ms()}, {"rss_mb", rss}},
-             fmt::format("load        {:9.1f} ms, {:.0f} MB resident at most", model_.load_ms(),
-                         rss));
+        show({{"name", "load"},
+              {"ms", model_.load_ms()},
+              {"packed_before", engine_.packed_before()},
+              {"rss_mb", rss}},
+             fmt::format("load        {:9.1f} ms{}, {:.0f} MB resident at most", model_.load_ms(),
+                         engine_.packed_before() ? ", packed before" : "", rss));
     }
 
     void preprocess(const std::string& path) {
