@@ -22,6 +22,7 @@ MAY_INCLUDE = {
 # library header -> folders that may know it
 LIBRARIES = {
     r"openssl/": {"base"},
+    r"xxhash\.h": {"base"},
     r"nlohmann/": {"base"},
     r"curl/": {"io"},
     r"jpeglib\.h|png\.h|webp/|gif_lib\.h|tiff": {"media"},

@@ -15,6 +15,7 @@ declare -A seeds=(
     [fuzz_piece_model]=$root/tests/golden/checkpoints
     [fuzz_request]=$root/tests/fuzz/seeds
     [fuzz_safetensors]=""
+    [fuzz_sealed_file]=""
     [fuzz_prompt]=""
 )
 for target in "$build"/tests/fuzz/fuzz_*; do

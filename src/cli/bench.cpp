@@ -128,9 +128,12 @@ class Bench {
     }
 
     void load() {
-        show({{"name", "load"}, {"ms", model_.load_ms()}, {"rss_mb", loaded_mb_}},
-             fmt::format("load        {:9.1f} ms, {:.0f} MB resident at most", model_.load_ms(),
-                         loaded_mb_));
+        show({{"name", "load"},
+              {"ms", model_.load_ms()},
+              {"packed_before", engine_.packed_before()},
+              {"rss_mb", loaded_mb_}},
+             fmt::format("load        {:9.1f} ms{}, {:.0f} MB resident at most", model_.load_ms(),
+                         engine_.packed_before() ? ", packed before" : "", loaded_mb_));
     }
 
     void preprocess(const std::string& path) {

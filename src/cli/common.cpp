@@ -49,6 +49,11 @@ void ModelOptions::declare_caches(CLI::App& app) {
         ->check(CLI::Range(0, 1 << 20))
         ->capture_default_str()
         ->group(group);
+    app.add_option("--weight-cache", load.weight_cache_folder,
+                   "Keep packed weights on the disk, for other runs to start at once (as large as "
+                   "the model)")
+        ->type_name("DIR")
+        ->group(group);
     app.add_option("--prefix-cache-mb", load.prefix_cache_mb,
                    "Keep that much of what was read, for prompts that begin alike; 0 = none "
                    "(default: 8192 tokens, at least 256)")

@@ -91,7 +91,9 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     memory_check(config, types_, folder.where());
     context_.activations = types_.activations;
     context_.cancel = &cancel;
-    model_ = load_model(context_, *checkpoint_, config, types_);
+    if (!options.weight_cache_folder.empty()) weight_cache_.emplace(options.weight_cache_folder);
+    model_ = load_model(context_, *checkpoint_, config, types_,
+                        weight_cache_ ? &*weight_cache_ : nullptr);
     kept_tokens_ = tokens_to_keep(options);
     if (types_.outliers_from > 0) {  // what a row becomes depends on its company
         vision_cache_ = VisionCache(0);

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "media/tile.h"
 #include "model/internvl.h"
 #include "model/rope.h"
+#include "model/weight_cache.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -66,6 +68,8 @@ class Engine {
     Context& context() { return context_; }
     const ComputeTypes& types() const { return types_; }
     double load_ms() const { return load_ms_; }
+    // Whether another run had packed the weights.
+    bool packed_before() const { return weight_cache_ && weight_cache_->found(); }
 
     // Ends the running call as soon as the layer at hand is done; may be set from a signal handler.
     std::atomic<bool> cancel{false};
@@ -82,6 +86,7 @@ class Engine {
     Context context_;
     ComputeTypes types_;
     std::unique_ptr<Checkpoint> checkpoint_;
+    std::optional<WeightCache> weight_cache_;
     Tokenizer tokenizer_;
     InternVL model_;
     const ChatTemplate* template_ = nullptr;

@@ -91,6 +91,14 @@ const TensorEntry* Checkpoint::find(const std::string& name) const {
     return found == by_name_.end() ? nullptr : &entries_[found->second];
 }
 
+std::string Checkpoint::stamp() const {
+    std::string text;
+    for (size_t i = 0; i < files_.size(); ++i)
+        text +=
+            fmt::format("{} {} {}\n", names_[i], files_[i].bytes().size(), files_[i].modified());
+    return text;
+}
+
 void Checkpoint::rename(const std::function<std::string(std::string)>& to) {
     by_name_.clear();
     for (size_t i = 0; i < entries_.size(); ++i) {

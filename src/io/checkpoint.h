@@ -23,6 +23,8 @@ class Checkpoint {
     // The tensor has been read: its pages need not stay.
     void drop(const TensorEntry&) const;
 
+    // Names, sizes and times of the files: another text when one of them was written anew.
+    std::string stamp() const;
     int64_t total_bytes() const { return total_bytes_; }  // of tensors
     int64_t hole_bytes() const { return hole_bytes_; }
     const std::vector<std::string>& files() const { return names_; }

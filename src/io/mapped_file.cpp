@@ -13,8 +13,30 @@
 
 namespace internvl {
 
+// At a multiple of 2 MiB, so that large pages of the file can be mapped as such. MAP_FAILED when it
+// cannot be.
+static void* map(int fd, size_t bytes) {
+    constexpr size_t large = size_t(2) << 20;
+    if (bytes < large) return mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    const size_t span = bytes + large;
+    char* const room = static_cast<char*>(
+        mmap(nullptr, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (room == MAP_FAILED) return MAP_FAILED;
+    const size_t page = size_t(sysconf(_SC_PAGESIZE));
+    const size_t before = (large - reinterpret_cast<uintptr_t>(room) % large) % large;
+    const size_t end = before + (bytes + page - 1) / page * page;
+    void* const base = mmap(room + before, bytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+    if (base == MAP_FAILED) {
+        munmap(room, span);
+        return MAP_FAILED;
+    }
+    if (before > 0) munmap(room, before);
+    if (end < span) munmap(room + end, span - end);
+    return base;
+}
+
 MappedFile MappedFile::open(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) throw Error("cannot open file", "", std::strerror(errno), path);
     struct stat info;
     const char* problem = nullptr;
@@ -28,13 +50,14 @@ MappedFile MappedFile::open(const std::string& path) {
         problem = "an empty file";
     void* base = MAP_FAILED;
     if (!problem) {
-        base = mmap(nullptr, size_t(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
+        base = map(fd, size_t(info.st_size));
         if (base == MAP_FAILED) problem = std::strerror(errno);
     }
     ::close(fd);
     if (problem) throw Error("cannot read file", "a file with contents", problem, path);
     MappedFile file;
     file.bytes_ = {static_cast<const std::byte*>(base), size_t(info.st_size)};
+    file.modified_ = int64_t(info.st_mtim.tv_sec) * 1000000000 + info.st_mtim.tv_nsec;
     file.mapped_ = true;
     return file;
 }
@@ -46,10 +69,13 @@ MappedFile MappedFile::of_bytes(std::span<const std::byte> bytes) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : bytes_(std::exchange(other.bytes_, {})), mapped_(std::exchange(other.mapped_, false)) {}
+    : bytes_(std::exchange(other.bytes_, {})),
+      modified_(other.modified_),
+      mapped_(std::exchange(other.mapped_, false)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     std::swap(bytes_, other.bytes_);
+    std::swap(modified_, other.modified_);
     std::swap(mapped_, other.mapped_);
     return *this;
 }
@@ -73,6 +99,10 @@ void MappedFile::drop(std::span<const std::byte> range) const {
 
 void MappedFile::prefetch(std::span<const std::byte> range) const {
     advise(range, MADV_WILLNEED);
+}
+
+void MappedFile::use_large_pages() const {
+    advise(bytes_, MADV_HUGEPAGE);
 }
 
 std::string read_file(const std::string& path, size_t limit) {

@@ -19,14 +19,19 @@ class MappedFile {
     std::span<const std::byte> bytes() const { return bytes_; }
     // The range will not be read again soon: its pages need not count as memory of this process.
     void drop(std::span<const std::byte> range) const;
+    // When the file was changed last, in ns; 0 for bytes of the program.
+    int64_t modified() const { return modified_; }
     // The range will be read soon.
     void prefetch(std::span<const std::byte> range) const;
+    // All of it will be read again and again: in large pages, where the system has them for files.
+    void use_large_pages() const;
 
   private:
     MappedFile() = default;
     void advise(std::span<const std::byte> range, int advice) const;
 
     std::span<const std::byte> bytes_;
+    int64_t modified_ = 0;
     bool mapped_ = false;
 };
 

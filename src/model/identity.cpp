@@ -57,4 +57,34 @@ DigestKey vision_identity(Context& ctx, const Checkpoint& checkpoint, const Inte
     return digest.key();
 }
 
+// Packed in every way: layout and rounding show in it.
+static void add_test_matrix(Digest& digest, Context& ctx) {
+    constexpr int64_t out = 70, in = 128;
+    const Tensor weight = make_tensor(DType::f32, {out, in});
+    for (int64_t i = 0; i < weight.size(); ++i)
+        weight.as<float>()[i] = float(i * 7919 % 1021) / 256 - 2;
+    for (const WeightFormat format :
+         {WeightFormat(DType::f32), WeightFormat(DType::bf16), WeightFormat(DType::f16),
+          WeightFormat(WeightFormat::int8), WeightFormat(WeightFormat::int4, 64),
+          WeightFormat(WeightFormat::int4, 8)}) {
+        const int64_t bytes = packed_bytes(format, out, in);
+        const Tensor packed = make_tensor(DType::u8, {bytes});
+        ctx.kernels.pack(weight, format, packed.data, ctx.pool);
+        digest.update(packed.data, size_t(bytes));
+    }
+}
+
+DigestKey weights_identity(Context& ctx, const Checkpoint& checkpoint, const ComputeTypes& types) {
+    Digest digest;
+    add(digest, isa_name(ctx.kernels.isa));
+    add(digest, types.name());
+    add(digest, types.quant.text());
+    add(digest, types.left_alone);
+    digest.update(&types.outliers_from, sizeof types.outliers_from);
+    add(digest, checkpoint.stamp());
+    for (const TensorEntry& entry : checkpoint.entries()) add(digest, &entry);
+    add_test_matrix(digest, ctx);
+    return digest.key();
+}
+
 }  // namespace internvl

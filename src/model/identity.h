@@ -10,4 +10,8 @@ namespace internvl {
 // of a test picture with the tower's first layer.
 DigestKey vision_identity(Context&, const Checkpoint&, const InternVL&, const ComputeTypes&);
 
+// Stands for all that packed weights depend on: the files (sizes and times), every tensor as above,
+// what weights are kept in, and what the kernels make of a test matrix.
+DigestKey weights_identity(Context&, const Checkpoint&, const ComputeTypes&);
+
 }  // namespace internvl

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "model/families.h"
+#include "model/weight_cache.h"
 #include "model/weights.h"
 
 namespace internvl {
@@ -110,10 +112,22 @@ static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, 
     return d;
 }
 
+static InternVL load(const ModelConfig& config, const Checkpoint& checkpoint, WeightLoader& w) {
+    return {config, load_vision(config, w), load_decoder(config, checkpoint, w)};
+}
+
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
-                    const ComputeTypes& types) {
+                    const ComputeTypes& types, WeightCache* cache) {
+    if (auto kept = cache ? cache->find(ctx, checkpoint, types) : std::nullopt) {
+        WeightLoader weights(ctx, checkpoint, types, config.quant.parts, std::move(kept));
+        InternVL model = load(config, checkpoint, weights);
+        if (weights.store().complete()) return model;
+        log_info("packed weights of another make, which are replaced: {}", checkpoint.where());
+    }
     WeightLoader weights(ctx, checkpoint, types, config.quant.parts);
-    return {config, load_vision(config, weights), load_decoder(config, checkpoint, weights)};
+    InternVL model = load(config, checkpoint, weights);
+    if (cache) cache->keep(ctx, weights.store());
+    return model;
 }
 
 }  // namespace internvl

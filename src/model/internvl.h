@@ -41,8 +41,12 @@ struct ComputeTypes {
 };
 ComputeTypes choose_types(const std::string& dtype, DType filed, bool native_bf16);
 
-// Reads every tensor; the checkpoint's folder must have been checked (tensors.h). The embedding
-// table stays in the mapped file: keep the checkpoint as long as the model.
-InternVL load_model(Context&, Checkpoint&, const ModelConfig&, const ComputeTypes&);
+class WeightCache;
+
+// Reads every tensor, or takes what is in the cache; the checkpoint's folder must have been checked
+// (tensors.h). The embedding table stays in the mapped file: keep the checkpoint as long as the
+// model.
+InternVL load_model(Context&, Checkpoint&, const ModelConfig&, const ComputeTypes&,
+                    WeightCache* = nullptr);
 
 }  // namespace internvl

@@ -1,29 +1,36 @@
 #include "model/weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
-#include "model/filed_codes.h"
 #include "model/lora.h"
 #include "ops/llm_int8.h"
 
 namespace internvl {
 
-WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, const ComputeTypes& types,
-                           const QuantPolicy& filed)
-    : ctx_(ctx), checkpoint_(checkpoint), types_(types), filed_(filed) {
-    // Address space for the worst case (16-bit files packed as fp32, every panel padded, codes with
-    // the smallest groups); untouched pages cost nothing.
+// Address space for the worst case (16-bit files packed as fp32, every panel padded, codes with the
+// smallest groups, every part on a line of its own).
+static int64_t most_bytes(const Checkpoint& checkpoint) {
     int64_t bytes = 0;
     for (const TensorEntry& e : checkpoint.entries())
-        bytes += 2 * int64_t(e.bytes.size()) +
+        bytes += 3 * 64 + 2 * int64_t(e.bytes.size()) +
                  (e.shape.size() < 2
                       ? 0
                       : packed_bytes(DType::f32, 64,
                                      std::max(int64_t(e.bytes.size()) / e.shape[0], e.shape[0])));
-    memory_ = map_memory(size_t(bytes));
+    return bytes;
 }
+
+WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, const ComputeTypes& types,
+                           const QuantPolicy& filed, std::optional<WeightStore> store)
+    : ctx_(ctx),
+      checkpoint_(checkpoint),
+      types_(types),
+      filed_(filed),
+      store_(store ? std::move(*store) : WeightStore(most_bytes(checkpoint))) {}
 
 const TensorEntry& WeightLoader::entry(const std::string& name) const {
     const TensorEntry* e = checkpoint_.find(name);
@@ -68,31 +75,46 @@ Tensor WeightLoader::weight(const std::string& name) const {
                          read(entry(a.up->name), out, rank));
 }
 
+Block WeightLoader::block(const std::string& name, Role role, DType dtype) {
+    Block block;
+    block.name = name;
+    const FiledCodes codes = find_codes(checkpoint_, name);
+    const TensorEntry* const plain = codes ? nullptr : &entry(name);
+    block.out = plain ? plain->shape[0] : codes.out;
+    block.in = plain ? elements(*plain) / block.out : codes.in;
+    const bool left_out = plain && filed_.of(role) != Quant::none;
+    block.format = left_out ? dtype : types_.format(name, role, block.in, dtype);
+    const WeightFormat& f = block.format;
+    const std::string what = fmt::format("{} packed {} {} {} {} {}", name, int(f.kind),
+                                         dtype_name(f.dtype), f.group, block.out, block.in);
+    block.packed = store_.take(what, packed_bytes(f, block.out, block.in));
+    if (plain && types_.outliers_from > 0 && f.kind == WeightFormat::int8)
+        block.largest = store_.take(name + " largest", DType::f32, {block.out});
+    if (!store_.filled()) pack(block, codes);
+    return block;
+}
+
+void WeightLoader::pack(Block& block, const FiledCodes& codes) {
+    if (codes) {
+        pack_filed(ctx_, codes, block.format, block.packed.get());
+        for (const TensorEntry* read : {codes.codes, codes.scale, codes.zero})
+            if (read) checkpoint_.drop(*read);
+        return;
+    }
+    const Tensor plain = weight(block.name);
+    if (block.largest)
+        copy(ctx_, pack_llm_int8(ctx_, plain, block.packed.get()).reshape({1, block.out}),
+             block.largest.reshape({1, block.out}));
+    else
+        ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
+    checkpoint_.drop(entry(block.name));
+}
+
 Linear WeightLoader::linear(const LinearNames& names, Role role) {
     const DType dtype = common_type(names);
     Linear layer;
     for (size_t i = 0; i < names.weights.size(); ++i) {
-        Block block;
-        block.name = names.weights[i];
-        const FiledCodes codes = find_codes(checkpoint_, block.name);
-        const Tensor plain = codes ? Tensor() : weight(block.name);
-        block.out = codes ? codes.out : plain.dim[0];
-        block.in = codes ? codes.in : plain.dim[1];
-        const bool left_out = !codes && filed_.of(role) != Quant::none;
-        block.format = left_out ? dtype : types_.format(block.name, role, block.in, dtype);
-        block.packed = {memory_, static_cast<std::byte*>(memory_.get()) + used_};
-        used_ += (packed_bytes(block.format, block.out, block.in) + 63) / 64 * 64;
-        if (codes) {
-            pack_filed(ctx_, codes, block.format, block.packed.get());
-            for (const TensorEntry* read : {codes.codes, codes.scale, codes.zero})
-                if (read) checkpoint_.drop(*read);
-        } else {
-            if (types_.outliers_from > 0 && block.format.kind == WeightFormat::int8)
-                block.largest = pack_llm_int8(ctx_, plain, block.packed.get());
-            else
-                ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
-            checkpoint_.drop(entry(block.name));
-        }
+        Block block = this->block(names.weights[i], role, dtype);
         if (!names.biases[i].empty()) block.bias = vector(names.biases[i]);
         if (block.largest) layer.outliers_from = types_.outliers_from;
         layer.in = block.in;
@@ -107,8 +129,9 @@ Linear WeightLoader::linear(const LinearNames& names, Role role) {
 
 Tensor WeightLoader::vector(const std::string& name) {
     const TensorEntry& e = entry(name);
-    Tensor out = make_tensor(DType::f32, {elements(e)});
-    ctx_.kernels.copy(read(e, 1, elements(e)), out.reshape({1, elements(e)}), ctx_.pool);
+    const int64_t count = elements(e);
+    Tensor out = store_.take(name, DType::f32, {count});
+    if (!store_.filled()) ctx_.kernels.copy(read(e, 1, count), out.reshape({1, count}), ctx_.pool);
     return out;
 }
 
@@ -121,16 +144,23 @@ Norm WeightLoader::norm(const NormNames& names, float epsilon) {
 
 Tensor WeightLoader::activations(const std::string& name, int64_t rows, int64_t width) {
     const TensorEntry& e = entry(name);
-    Tensor out = make_tensor(ctx_.activations, {rows, width});
-    ctx_.kernels.copy(read(e, rows, width), out, ctx_.pool);
+    Tensor out = store_.take(name, ctx_.activations, {rows, width});
+    if (!store_.filled()) ctx_.kernels.copy(read(e, rows, width), out, ctx_.pool);
     return out;
 }
 
 Tensor WeightLoader::sum(const std::string& a, const std::string& b, int64_t width) {
-    const Tensor x = vector(a), y = vector(b);
+    Tensor out = store_.take(a + " + " + b, ctx_.activations, {1, width});
+    if (store_.filled()) return out;
+    const auto first_row = [&](const std::string& name) {
+        const TensorEntry& e = entry(name);
+        const Tensor all = read(e, 1, elements(e)), row = make_tensor(DType::f32, {1, width});
+        copy(ctx_, all.slice(1, 0, width), row);
+        return row;
+    };
+    const Tensor x = first_row(a), y = first_row(b);
     for (int64_t i = 0; i < width; ++i) x.as<float>()[i] += y.as<float>()[i];
-    Tensor out = make_tensor(ctx_.activations, {1, width});
-    copy(ctx_, x.slice(0, 0, width).reshape({1, width}), out);
+    copy(ctx_, x, out);
     return out;
 }
 

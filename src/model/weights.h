@@ -1,22 +1,27 @@
 #pragma once
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "io/checkpoint.h"
 #include "model/families.h"
+#include "model/filed_codes.h"
 #include "model/internvl.h"
+#include "model/weight_store.h"
 #include "ops/ops.h"
 
 namespace internvl {
 
 // Turns tensors of a checkpoint into the forms that the operations want. Each file tensor is read
-// once and its pages are let go, so that memory holds one copy.
+// once and its pages are let go, so that memory holds one copy; none is read whose form is in the
+// store already.
 class WeightLoader {
   public:
     // `filed`: what the checkpoint keeps in fewer bits; its other weights of those parts stay
-    // plain.
-    WeightLoader(Context&, Checkpoint&, const ComputeTypes&, const QuantPolicy& filed = {});
+    // plain. `store`: absent, memory.
+    WeightLoader(Context&, Checkpoint&, const ComputeTypes&, const QuantPolicy& filed = {},
+                 std::optional<WeightStore> store = {});
 
     Linear linear(const LinearNames&, Role);  // one block per tensor
     // [out, in] as filed, an adapter merged.
@@ -30,17 +35,20 @@ class WeightLoader {
     // As filed, in place: [rows, width] over the mapped file.
     Tensor table(const std::string& name);
 
+    const WeightStore& store() const { return store_; }
+
   private:
     Tensor read(const TensorEntry&, int64_t rows, int64_t width) const;
     const TensorEntry& entry(const std::string& name) const;
     DType common_type(const LinearNames&) const;
+    Block block(const std::string& name, Role, DType);
+    void pack(Block&, const FiledCodes&);
 
     Context& ctx_;
     Checkpoint& checkpoint_;
     ComputeTypes types_;
     QuantPolicy filed_;
-    std::shared_ptr<void> memory_;  // of packed weights
-    int64_t used_ = 0;
+    WeightStore store_;
 };
 
 }  // namespace internvl

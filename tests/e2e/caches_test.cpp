@@ -63,4 +63,58 @@ TEST(Caches, OnTheDisk) {
     EXPECT_TRUE(std::filesystem::is_empty(folder / "b"));
 }
 
+TEST(Caches, OfPackedWeights) {
+    const TemporaryFolder folder;
+    const auto ask = [&](const std::string& quant, const std::string& where,
+                         const std::string& prefix = "") {
+        return run_program({"chat", "demo", "-p", "Hi", "--json", "--max-new-tokens", "8",
+                            "--quant", quant, "--weight-cache", where},
+                           prefix);
+    };
+    const auto ids = [](const Outcome& o) { return json_lines(o.out).at(0)["ids"]; };
+    for (const std::string quant : {"none", "int8", "int4"}) {
+        const Outcome plain = run_program(
+            {"chat", "demo", "-p", "Hi", "--json", "--max-new-tokens", "8", "--quant", quant});
+        for (int run = 0; run < 2; ++run) {
+            const Outcome o = ask(quant, folder / "a/b");
+            EXPECT_EQ(o.status, 0) << o.err;
+            EXPECT_EQ(o.err, "");
+            EXPECT_EQ(ids(o), ids(plain));
+        }
+        // A folder that is none, a disk that is full: one warning, the same answer.
+        const std::pair<std::string, std::string> bad[] = {{folder.write("file", "x"), ""},
+                                                           {folder / "full", "ulimit -f 60;"}};
+        for (const auto& [where, limit] : bad) {
+            const Outcome o = ask(quant, where, limit);
+            EXPECT_EQ(o.status, 0);
+            EXPECT_EQ(std::ranges::count(o.err, '\n'), 1) << o.err;
+            EXPECT_EQ(ids(o), ids(plain));
+        }
+        EXPECT_TRUE(std::filesystem::is_empty(folder / "full"));
+    }
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder / "a/b"), {}), 3);
+    const Outcome bench =
+        run_program({"bench", "demo", "--json", "--weight-cache", folder / "a/b", "--context", "8",
+                     "--tokens", "2", "--prompt-tokens", "8", "--tiles", "1", "--repeat", "1"});
+    EXPECT_NE(bench.out.find("\"packed_before\":true"), std::string::npos) << bench.out;
+}
+
+// Processes that begin together: nobody is disturbed, one file is left.
+TEST(Caches, OfPackedWeightsForTwo) {
+    const TemporaryFolder folder;
+    const std::string where = folder / "w", one = folder / "1", two = folder / "2";
+    const std::string other = quoted(program_path()) +
+                              " chat demo -p Hi --json --max-new-tokens 8 --weight-cache " +
+                              quoted(where);
+    const Outcome o = run_program(
+        {"chat", "demo", "-p", "Hi", "--json", "--max-new-tokens", "8", "--weight-cache", where},
+        other + " > " + quoted(one) + " 2>&1 & " + other + " > " + quoted(two) +
+            " 2>&1 & trap wait EXIT;");
+    EXPECT_EQ(o.status, 0);
+    EXPECT_EQ(o.err, "");
+    for (const std::string& file : {one, two})
+        EXPECT_EQ(json_lines(read_text(file)).at(0)["ids"], json_lines(o.out).at(0)["ids"]);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(where), {}), 1);
+}
+
 }  // namespace internvl
