@@ -79,18 +79,19 @@ class Alternative:
 class OpenVino(Alternative):
     name, pip, script = "openvino", "pip install openvino nncf numpy", "openvino_worker.py"
     imports = ("openvino", "nncf", "numpy")
-    variants = {"fp16": "none", "int8": "int8", "int4": "int4", "int8-full": "int8"}
-    usual = ("fp16", "int8", "int4")
+    variants = {"fp16": "none", "int8": "int8", "int8-tuned": "int8", "int8-full": "int8", "int4": "int4", "int4-tuned": "int4"}
+    usual = ("fp16", "int8", "int8-tuned", "int4", "int4-tuned")
 
     def prepare(self, variant):
-        last = self._convert(HERE / "openvino_convert.py", self._model, self._work, variant)[-1].split()
-        files = dict(zip(("vision", "language", "embedding"), last[1:]))
-        return {**super().prepare(variant), "files": files, "cache": str(self._work / "compiled")}
+        tune = variant.endswith("-tuned")
+        kind = variant[: -len("-tuned")] if tune else variant
+        files = json.loads(self._convert(HERE / "openvino_convert.py", self._model, self._work, kind)[-1])
+        return {**super().prepare(variant), "files": files, "cache": str(self._work / "compiled"), "tune": tune}
 
 
 class Transformers(Alternative):
-    name, pip, script = "transformers", "pip install transformers torch", "transformers_worker.py"
-    imports = ("torch", "transformers")
+    name, pip, script = "transformers", "pip install transformers torch safetensors numpy", "transformers_worker.py"
+    imports = ("torch", "transformers", "safetensors", "numpy")
     variants = {"bf16": "none"}
     usual = ("bf16",)
 

@@ -45,7 +45,7 @@ class Measure:
 def measures(quick):
     """Everything that takes a time of its own; `quick` is for trying the scripts."""
     tiles, prompts, context, tokens = (1, (128, 512), 128, 8) if quick else (13, (512, 3392), 512, 32)
-    found = [Measure("vision", f"vision, {tiles} tiles", "vision", {"--tiles": tiles}, {"tiles": tiles})]
+    found = [Measure("vision", f"vision, {tiles} tile{'s' * (tiles > 1)}", "vision", {"--tiles": tiles}, {"tiles": tiles})]
     for prompt in prompts:
         found.append(Measure("prefill", f"prefill, {prompt} tokens", "prefill", {"--prompt-tokens": prompt},
                              {"tokens": prompt}, repeat=3 if prompt <= 512 else 1))
@@ -90,7 +90,7 @@ class Comparison:
         name = f"{self._alternative.name} {self._variant}"
         say(f"{name}: preparing")
         try:
-            options = self._alternative.prepare(self._variant)
+            options = {**self._alternative.prepare(self._variant), "settings": self._arguments.set}
             worker = self._alternative.start(options)
             try:
                 for measure in wanted:
@@ -198,6 +198,7 @@ def parse():
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH", help="interpreter of an alternative")
     parser.add_argument("--internvl", default=find_program(), help="our program (default: %(default)s)")
     parser.add_argument("--work", type=pathlib.Path, help="where converted models are kept")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of OpenVINO")
     parser.add_argument("--json", type=pathlib.Path, help="write every single time there")
     parser.add_argument("--quick", action="store_true", help="one tile and short prompts, to try the scripts")
     arguments = parser.parse_args()
@@ -209,7 +210,8 @@ def parse():
         if unknown := set(getattr(arguments, word)) - set(known):
             parser.error(f"--{word}: expected some of {','.join(known)}, found {','.join(unknown)}")
     arguments.max_num = 1 if arguments.quick else 12
-    arguments.python = dict(part.split("=", 1) for part in arguments.python)
+    for word in ("python", "set"):
+        setattr(arguments, word, dict(part.split("=", 1) for part in getattr(arguments, word)))
     return arguments
 
 
@@ -223,7 +225,7 @@ def main():
                                  arguments.max_num)
         arguments.prompt = plain.prompt_of()
         if "first_token" in arguments.measures:
-            wanted.append(Measure("first_token", "first token, {tiles} tiles, {tokens} tokens".format(**arguments.prompt),
+            wanted.append(Measure("first_token", "first token, {tokens} tokens".format(**arguments.prompt),
                                   "first_token", {}, arguments.prompt, picture=True))
     rows, notes, load = [], [], os.getloadavg()[0]
     with open(work / "log.txt", "w") as log:

@@ -2,6 +2,8 @@
 
     python openvino_convert.py MODEL_DIR OUT_DIR [fp16 int8 int4 int8-full]
 
+A line of JSON for each says where its parts are.
+
 | variant   | vision tower, projector             | language model                        | embedding |
 | --------- | ----------------------------------- | ------------------------------------- | --------- |
 | fp16      | fp16                                | fp16                                  | fp16      |
@@ -13,6 +15,7 @@ The first three are what `optimum-cli export openvino --weight-format ...` makes
 activations have fixed ranges found on a sample, here random tiles, so it shows speed and nothing about accuracy.
 """
 
+import json
 import pathlib
 import sys
 
@@ -22,7 +25,6 @@ import openvino as ov
 import checkpoint as folder
 import openvino_graph as graph
 
-PARTS = ("vision", "language", "embedding")
 INT4_GROUP = 128
 
 
@@ -89,4 +91,4 @@ def convert(model_dir, out, variant, vision_layers=None, language_layers=None):
 
 if __name__ == "__main__":
     for name in sys.argv[3:] or ["fp16", "int8", "int4"]:
-        print(name, *convert(sys.argv[1], sys.argv[2], name).values())
+        print(json.dumps({part: str(path) for part, path in convert(sys.argv[1], sys.argv[2], name).items()}))
