@@ -8,8 +8,9 @@ It gets the best that was found for it. On two cores of a Zen 4, with OpenVINO 2
 - threads not bound to cores: equal alone, and faster beside other load (decoding in 0.64 to 0.82 of the time);
 - attention over pages, as in OpenVINO GenAI, or stateful, as in optimum-intel (--stateful): a prompt of 3,392 tokens
   took 0.78 of the time with pages, decoding 1.05;
-- KV cache of 8 bits (the default) or bf16, and a mask from the graph or from the attention node: equal within the
-  noise of some per cent, so both are left as the exporter and the plugin have them;
+- KV cache of 8 bits (the default) or bf16: equal within the noise of some per cent; so was, stateful, a mask from the
+  graph or from the attention node, but for long prompts (0.92 to 0.95 with the latter). Both are left as the exporter
+  and the plugin have them;
 - attention of the vision tower as one node or as its parts, a fixed number of tiles or any: equal within 3 %.
 """
 
