@@ -29,7 +29,7 @@ class Worker:
         line = self._process.stdout.readline()
         answer = json.loads(line) if line else {"error": "the worker ended"}
         if "error" in answer:
-            raise Failure(answer["error"])
+            raise Failure(" ".join(answer["error"].split()))
         return answer
 
     def ask(self, what, **request):
@@ -81,12 +81,15 @@ class OpenVino(Alternative):
     imports = ("openvino", "nncf", "numpy")
     variants = {"fp16": "none", "int8": "int8", "int8-tuned": "int8", "int8-full": "int8", "int4": "int4", "int4-tuned": "int4"}
     usual = ("fp16", "int8", "int8-tuned", "int4", "int4-tuned")
+    stateful = False
 
     def prepare(self, variant):
         tune = variant.endswith("-tuned")
         kind = variant[: -len("-tuned")] if tune else variant
         files = json.loads(self._convert(HERE / "openvino_convert.py", self._model, self._work, kind)[-1])
-        return {**super().prepare(variant), "files": files, "cache": str(self._work / "compiled"), "tune": tune}
+        attention = "stateful" if self.stateful else "paged"
+        return {**super().prepare(variant), "files": files, "attention": attention, "tune": tune,
+                "cache": str(self._work / "compiled")}
 
 
 class Transformers(Alternative):

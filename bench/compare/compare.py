@@ -199,6 +199,7 @@ def parse():
     parser.add_argument("--internvl", default=find_program(), help="our program (default: %(default)s)")
     parser.add_argument("--work", type=pathlib.Path, help="where converted models are kept")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of OpenVINO")
+    parser.add_argument("--stateful", action="store_true", help="OpenVINO with attention as in optimum-intel, not GenAI")
     parser.add_argument("--json", type=pathlib.Path, help="write every single time there")
     parser.add_argument("--quick", action="store_true", help="one tile and short prompts, to try the scripts")
     arguments = parser.parse_args()
@@ -232,7 +233,7 @@ def main():
         for name in arguments.only:
             python = os.path.expanduser(arguments.python.get(name, sys.executable))
             alternative = alternatives.ALL[name](python, arguments.model, work, arguments.threads)
-            alternative.log = log
+            alternative.log, alternative.stateful = log, arguments.stateful
             if missing := alternative.missing():
                 notes.append(f"{name}: not installed ({missing})")
                 continue

@@ -182,10 +182,7 @@ def decoder_layer(x, n, checkpoint, s, batch, tables, cache, mask):
     keys = cache.extended(k, f"past_key_values.{n}.keypresent.{n}.key")
     values = cache.extended(v, f"past_key_values.{n}.valuepresent.{n}.value")
     keys, values = shared_heads(keys, batch, s), shared_heads(values, batch, s)
-    if mask is None:
-        mixed = op.scaled_dot_product_attention(q, keys, values, causal=True)
-    else:
-        mixed = op.scaled_dot_product_attention(q, keys, values, mask)
+    mixed = op.scaled_dot_product_attention(q, keys, values, mask)
     rows = op.reshape(op.transpose(mixed, ints(0, 2, 1, 3)), ints(0, 0, -1), True)
     x = op.add(x, linear(rows, checkpoint, f"{name}.self_attn.o_proj"))
     normed = rms_norm(x, checkpoint, f"{name}.post_attention_layernorm", s["eps"])
@@ -194,11 +191,8 @@ def decoder_layer(x, n, checkpoint, s, batch, tables, cache, mask):
     return op.add(x, linear(hidden, checkpoint, f"{name}.mlp.down_proj"))
 
 
-def language_graph(checkpoint, s, masked=True, all_logits=False):
-    """inputs_embeds, attention_mask, position_ids, beam_idx to logits, of the last row unless `all_logits`.
-
-    `masked` False leaves the mask to the attention node (right only while no row is padded).
-    """
+def language_graph(checkpoint, s):
+    """inputs_embeds, attention_mask, position_ids, beam_idx to logits of the last row."""
     embeds = parameter([-1, -1, s["hidden"]], ov.Type.f32, "inputs_embeds")
     attention_mask = parameter([-1, -1], ov.Type.i64, "attention_mask")
     positions = parameter([-1, -1], ov.Type.i64, "position_ids")
@@ -206,13 +200,12 @@ def language_graph(checkpoint, s, masked=True, all_logits=False):
     batch = op.gather(op.shape_of(embeds), ints(0), ints(0))
     tables = rotary_tables(positions, s)
     cache = Cache(batch, beams, s)
-    mask = causal_mask(attention_mask, embeds) if masked else None
+    mask = causal_mask(attention_mask, embeds)
     x = embeds
     for n in range(s["layers"]):
         x = decoder_layer(x, n, checkpoint, s, batch, tables, cache, mask)
     x = rms_norm(x, checkpoint, "language_model.model.norm", s["eps"])
-    if not all_logits:
-        x = op.slice(x, ints(-1), ints(2**31 - 1), ints(1), ints(1))
+    x = op.slice(x, ints(-1), ints(2**31 - 1), ints(1), ints(1))
     head = "language_model.lm_head"
     if f"{head}.weight" not in checkpoint:
         head = "language_model.model.embed_tokens"
