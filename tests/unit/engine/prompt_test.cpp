@@ -1,5 +1,9 @@
 #include "engine/prompt.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "base/error.h"
 #include "engine/answer_text.h"
 #include "engine/sampler.h"
@@ -123,6 +127,40 @@ TEST(Sampler, GreedyTakesTheFirstOfEquals) {
     EXPECT_EQ(s.next(logits, {}), 1);
     const float broken[] = {1, NAN, 0, 0};
     EXPECT_THROW(s.next(broken, {}), Error);
+}
+
+// Against the rules written down plainly, on distributions so flat that thousands are kept.
+TEST(Sampler, KeepsWhatTopKAndTopPSay) {
+    std::vector<float> logits(5000);
+    for (size_t i = 0; i < logits.size(); ++i)
+        logits[i] = float(i * 7919 % 4999) / 4999;  // all but two of them different
+    std::vector<int> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return logits[size_t(a)] > logits[size_t(b)]; });
+    double total = 0;
+    for (const float x : logits) total += std::exp(double(x));
+    for (const float p : {0.01f, 0.3f, 0.6f, 0.999f}) {
+        size_t kept = 0;
+        for (double sum = 0; sum < p; ++kept)
+            sum += std::exp(double(logits[size_t(order[kept])])) / total;
+        GenerateOptions o;
+        o.do_sample = true;
+        o.top_k = 0;
+        o.top_p = p;
+        const auto list = Sampler(o, 0, 1).distribution(logits, {});
+        ASSERT_NEAR(double(list.size()), double(kept), 1) << p;  // sums round differently
+        for (size_t i = 0; i < list.size(); ++i) ASSERT_EQ(list[i].id, order[i]) << p << ' ' << i;
+    }
+    for (const int k : {1, 300, 4999}) {
+        GenerateOptions o;
+        o.do_sample = true;
+        o.top_k = k;
+        const auto list = Sampler(o, 0, 1).distribution(logits, {});
+        ASSERT_GE(list.size(), size_t(k));
+        ASSERT_LE(list.size(), size_t(k) + 1);  // the k-th has at most one equal
+        for (size_t i = 0; i < list.size(); ++i) ASSERT_EQ(list[i].id, order[i]) << k << ' ' << i;
+    }
 }
 
 TEST(Sampler, DrawsByProbability) {
