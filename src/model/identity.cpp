@@ -23,16 +23,21 @@ static void add(Digest& digest, const TensorEntry* entry) {
         digest.update(entry->bytes.data() + at, count);
 }
 
+// Numbers of all sizes from -2 to 2, always the same.
+static Tensor test_pattern(int64_t rows, int64_t columns) {
+    const Tensor pattern = make_tensor(DType::f32, {rows, columns});
+    for (int64_t i = 0; i < pattern.size(); ++i)
+        pattern.as<float>()[i] = float(i * 7919 % 1021) / 256 - 2;
+    return pattern;
+}
+
 // A part of a tile, large enough for attention to take its keys in more than one span.
 static void add_test_picture(Digest& digest, Context& ctx, const InternVL& model) {
     const int64_t patch = model.vision.patch;
     const int64_t grid = std::min<int64_t>(18, model.config.vision.image_size / patch);
     const int64_t side = grid * patch;
-    const Tensor pattern = ctx.arena.get(DType::f32, {3 * side, side});
-    for (int64_t i = 0; i < pattern.size(); ++i)
-        pattern.as<float>()[i] = float(i * 7919 % 1021) / 256 - 2;
     const Tensor pixels = ctx.arena.get(ctx.activations, {3 * side, side});
-    copy(ctx, pattern, pixels);
+    copy(ctx, test_pattern(3 * side, side), pixels);
     Vision tower = model.vision;
     tower.layers.resize(1);
     tower.positions = {tower.positions.slice(0, 0, grid * grid), tower.positions.owner};
@@ -60,9 +65,7 @@ DigestKey vision_identity(Context& ctx, const Checkpoint& checkpoint, const Inte
 // Packed in every way: layout and rounding show in it.
 static void add_test_matrix(Digest& digest, Context& ctx) {
     constexpr int64_t out = 70, in = 128;
-    const Tensor weight = make_tensor(DType::f32, {out, in});
-    for (int64_t i = 0; i < weight.size(); ++i)
-        weight.as<float>()[i] = float(i * 7919 % 1021) / 256 - 2;
+    const Tensor weight = test_pattern(out, in);
     for (const WeightFormat format :
          {WeightFormat(DType::f32), WeightFormat(DType::bf16), WeightFormat(DType::f16),
           WeightFormat(WeightFormat::int8), WeightFormat(WeightFormat::int4, 64),
