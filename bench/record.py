@@ -94,7 +94,7 @@ def main():
     args = parser.parse_args()
     results = pathlib.Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    version = lines_of([f"{args.build}/internvl", "--version"])[0]
+    version = lines_of([f"{args.build}/internvl", "--version"])
     table = stages(f"{args.build}/internvl", args.model, args.picture, args.repeat)
     (results / f"{args.name}.svg").write_text(picture_of(table))
     record = {"version": version, "stages": table, "kernels": kernels(f"{args.build}/bench/ops_bench")}
