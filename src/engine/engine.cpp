@@ -163,6 +163,8 @@ std::vector<PictureRows> Engine::encode(std::span<const Tiles* const> pictures,
             ++all[part[i].picture].computed;
         }
     }
+    // The language model wants other sizes; what the tower needed would only lie beside them.
+    if (!unknown.empty()) context_.arena.trim();
     if (on_tiles) on_tiles(int(places.size()), int(places.size()));
     for (size_t p = 0; p < pictures.size(); ++p)
         all[p].rows = make_tensor(context_.activations, {pictures[p]->count * rows, width});
