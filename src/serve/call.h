@@ -39,6 +39,10 @@ class Call : public std::enable_shared_from_this<Call> {
     Clock::time_point received = Clock::now();   // of the last byte of the body
     CallRecord record;                           // of the handler's until it has finished
     Headers extra;                               // further headers of the answer
+    int route = -1;        // the router's: which of its table,
+    std::string client;    // whom limits count it for,
+    bool entered = false;  // whether they count it now,
+    bool taken_up = false;  // and whether it was handed to the service
 
     void respond(HttpResponse);
     // An answer in pieces: only the head of the response counts.

@@ -21,6 +21,12 @@ static auto into(error_code& error) {
     return asio::redirect_error(asio::use_awaitable, error);
 }
 
+// What was read is no HTTP; otherwise it is the socket that failed.
+static bool is_malformed(const error_code& error) {
+    return error && error != http::error::partial_message &&
+           error.category() == make_error_code(http::error::bad_method).category();
+}
+
 struct Connection::Incoming {
     http::request_parser<http::string_body> parser;
     std::shared_ptr<Call> call = std::make_shared<Call>();
@@ -75,7 +81,7 @@ asio::awaitable<void> Connection::serve() {
         Incoming in;
         const Got got = co_await read_request(in);
         if (got == Got::nothing) break;
-        if (got == Got::request) co_await answer(std::move(in.call));
+        if (got == Got::request) co_await answer(in.call);
     }
     close();
 }
@@ -88,11 +94,11 @@ asio::awaitable<Connection::Got> Connection::read_request(Incoming& in) {
     hub_.handler.begin(call);
     std::optional<HttpResponse> early = hub_.handler.admit(call);
     if (!early && call.head.content_length > int64_t(hub_.limits.body_bytes))
-        early = hub_.handler.refuse(413, "payload_too_large",
+        early = hub_.handler.refuse(call, "payload_too_large",
                                     fmt::format("The body has {} bytes; at most {} are accepted.",
                                                 call.head.content_length, hub_.limits.body_bytes));
     if (early) {
-        co_await refuse(call, std::move(*early));
+        co_await refuse(call, *early);
         co_return Got::answered;
     }
     if (call.head.has_body && !co_await read_body(in)) co_return Got::nothing;
@@ -121,15 +127,16 @@ asio::awaitable<bool> Connection::read_head(Incoming& in) {
         co_return false;
     Call& call = *in.call;
     if (error) {
-        if (error.category() != make_error_code(http::error::bad_method).category())
-            co_return false;  // of the socket
-        co_await refuse(call, error == http::error::header_limit
-                                  ? hub_.handler.refuse(
-                                        431, "header_too_large",
-                                        fmt::format("The headers take more than {} bytes.",
-                                                    hub_.limits.header_bytes))
-                                  : hub_.handler.refuse(400, "invalid_http",
-                                                        "The request is not well-formed HTTP/1.1."));
+        if (!is_malformed(error)) co_return false;
+        HttpResponse response;
+        if (error == http::error::header_limit)
+            response = hub_.handler.refuse(call, "header_too_large",
+                                           fmt::format("The headers take more than {} bytes.",
+                                                       hub_.limits.header_bytes));
+        else
+            response = hub_.handler.refuse(call, "invalid_http",
+                                           "The request is not well-formed HTTP/1.1.");
+        co_await refuse(call, response);
         co_return false;
     }
     const auto& message = in.parser.get();
@@ -143,8 +150,9 @@ asio::awaitable<bool> Connection::read_head(Incoming& in) {
     head.has_body = head.content_length > 0 || in.parser.chunked();
     keep_ = in.parser.keep_alive();
     if (message.count(http::field::host) != 1 && (message.count(http::field::host) || !head.http_1_0)) {
-        co_await refuse(call, hub_.handler.refuse(400, "invalid_http",
-                                                  "The request must have one Host header."));
+        HttpResponse response =
+            hub_.handler.refuse(call, "invalid_http", "The request must have one Host header.");
+        co_await refuse(call, response);
         co_return false;
     }
     co_return true;
@@ -168,19 +176,26 @@ bool Connection::take_share(Call& call, size_t more) {
     return true;
 }
 
+// What goes wrong while a body arrives, null when the client is merely gone.
+std::optional<HttpResponse> Connection::body_error(Call& call, size_t size, bool malformed) {
+    if (size > hub_.limits.body_bytes)
+        return hub_.handler.refuse(
+            call, "payload_too_large",
+            fmt::format("The body has more than {} bytes.", hub_.limits.body_bytes));
+    if (malformed)
+        return hub_.handler.refuse(call, "invalid_http", "The body is not well-formed HTTP/1.1.");
+    return std::nullopt;
+}
+
 asio::awaitable<bool> Connection::read_body(Incoming& in) {
     Call& call = *in.call;
     const int64_t told = call.head.content_length;
-    const auto busy = [&] {
-        HttpResponse r = hub_.handler.refuse(429, "queue_full",
-                                             "Too many request bodies are being received.");
-        r.headers.emplace_back("Retry-After", "2");
-        return r;
-    };
     bool room = told <= 0 || take_share(call, size_t(told));
     if (room && equal_ignoring_case(call.head.header("expect"), "100-continue") &&
-        buffer_.size() == 0 && !co_await send("HTTP/1.1 100 Continue\r\n\r\n"))
-        co_return false;
+        buffer_.size() == 0) {
+        const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+        if (!co_await send(go_on)) co_return false;
+    }
     error_code error;
     size_t shared = told > 0 ? size_t(told) : 0;
     while (room && !in.parser.is_done()) {
@@ -188,18 +203,9 @@ asio::awaitable<bool> Connection::read_body(Incoming& in) {
         co_await http::async_read_some(socket_, buffer_, in.parser, into(error));
         no_limit();
         const size_t size = in.parser.get().body().size();
-        if (size > hub_.limits.body_bytes) {
-            co_await refuse(call, hub_.handler.refuse(
-                                      413, "payload_too_large",
-                                      fmt::format("The body has more than {} bytes.",
-                                                  hub_.limits.body_bytes)));
-            co_return false;
-        }
-        if (error || closed_) {
-            if (error.category() == make_error_code(http::error::bad_method).category() &&
-                error != http::error::partial_message)
-                co_await refuse(call, hub_.handler.refuse(400, "invalid_http",
-                                                          "The body is not well-formed HTTP/1.1."));
+        if (error || closed_ || size > hub_.limits.body_bytes) {
+            auto response = body_error(call, size, is_malformed(error));
+            if (response) co_await refuse(call, *response);
             co_return false;
         }
         if (size > shared) {
@@ -207,13 +213,19 @@ asio::awaitable<bool> Connection::read_body(Incoming& in) {
             shared = size;
         }
     }
-    if (!room) co_await refuse(call, busy());
-    if (room) call.body = std::move(in.parser.get().body());
-    co_return room;
+    if (room) {
+        call.body = std::move(in.parser.get().body());
+        co_return true;
+    }
+    HttpResponse busy =
+        hub_.handler.refuse(call, "queue_full", "Too many request bodies are being received.");
+    busy.headers.emplace_back("Retry-After", "2");
+    co_await refuse(call, busy);
+    co_return false;
 }
 
 // An answer to a request whose body was not read.
-asio::awaitable<void> Connection::refuse(Call& call, HttpResponse response) {
+asio::awaitable<void> Connection::refuse(Call& call, HttpResponse& response) {
     if (!call.on_done) hub_.handler.begin(call);
     response.close |= call.head.has_body || call.head.method.empty();
     const bool without_body = call.head.method == "HEAD";
@@ -222,7 +234,7 @@ asio::awaitable<void> Connection::refuse(Call& call, HttpResponse response) {
     if (!without_body) text += response.body;
     if (response.close) keep_ = false;
     call.record.bytes_out = int64_t(text.size());
-    const bool sent = co_await send(std::move(text));
+    const bool sent = co_await send(text);
     call.done();
     if (sent && !keep_) co_await linger();
 }
@@ -239,7 +251,7 @@ asio::awaitable<void> Connection::linger() {
 }
 
 // All of it, as long as the client takes some of it now and then.
-asio::awaitable<bool> Connection::send(std::string bytes) {
+asio::awaitable<bool> Connection::send(const std::string& bytes) {
     for (size_t at = 0; at < bytes.size();) {
         error_code error;
         limit_time(hub_.limits.write_timeout);
@@ -272,7 +284,7 @@ static std::string chunk(std::string_view bytes) {
     return fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes);
 }
 
-asio::awaitable<void> Connection::answer(std::shared_ptr<Call> call) {
+asio::awaitable<void> Connection::answer(const std::shared_ptr<Call>& call) {
     current_ = call.get();
     call->set_wake([self = weak_from_this(), executor = socket_.get_executor()] {
         asio::post(executor, [self] {
@@ -300,7 +312,7 @@ asio::awaitable<void> Connection::answer(std::shared_ptr<Call> call) {
         const bool something = open && !bytes.empty();
         if (something) {
             sent += int64_t(bytes.size());
-            open = co_await send(std::move(bytes));
+            open = co_await send(bytes);
         }
         if (!open) {  // the handler hears of it and finishes soon
             call->leave();
@@ -311,9 +323,11 @@ asio::awaitable<void> Connection::answer(std::shared_ptr<Call> call) {
         error_code error;
         wake_.expires_after(events ? hub_.limits.keep_alive : Timeout(std::chrono::hours(24)));
         co_await wake_.async_wait(into(error));
-        if (!error && events && open && !co_await send(chunked ? chunk(": keep-alive\n\n")
-                                                               : ": keep-alive\n\n"))
-            open = false;
+        if (!error && events && open) {
+            std::string comment = ": keep-alive\n\n";
+            if (chunked) comment = chunk(comment);
+            open = co_await send(comment);
+        }
     }
     current_ = nullptr;
     call->record.bytes_out = sent;

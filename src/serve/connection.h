@@ -37,6 +37,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     void close();
 
   private:
+    // Arguments of coroutines are references to what their caller keeps: gcc 12 destroys temporaries
+    // of a co_await twice.
     struct Incoming;
     using Timeout = std::chrono::milliseconds;
 
@@ -45,9 +47,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     // What came of the wait for a request: one to answer, one that is answered already, or none.
     enum class Got { request, answered, nothing };
     asio::awaitable<Got> read_request(Incoming&);
-    asio::awaitable<void> answer(std::shared_ptr<Call>);
-    asio::awaitable<bool> send(std::string bytes);
-    asio::awaitable<void> refuse(Call&, HttpResponse);
+    asio::awaitable<void> answer(const std::shared_ptr<Call>&);
+    asio::awaitable<bool> send(const std::string& bytes);
+    asio::awaitable<void> refuse(Call&, HttpResponse&);
+    std::optional<HttpResponse> body_error(Call&, size_t size, bool malformed);
     asio::awaitable<void> linger();
     std::string head_text(const Call&, const HttpResponse&, bool streamed);
     bool take_share(Call&, size_t more);

@@ -22,10 +22,10 @@ namespace internvl {
 using boost::system::error_code;
 
 struct HttpServer::Core {
+    ConnectionHub hub;  // outlives the connections, which end with `io`
     asio::io_context io{1};
     asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
     asio::signal_set signals{io};
-    ConnectionHub hub;
     std::vector<std::string> sockets;  // paths to remove at the end
 
     void make_room();

@@ -29,7 +29,7 @@ struct HttpHandler {
     std::function<std::optional<HttpResponse>(Call&)> admit;
     std::function<void(std::shared_ptr<Call>)> handle;  // the body is there
     // What is said when HTTP itself is at fault.
-    std::function<HttpResponse(int status, const char* code, const std::string& message)> refuse;
+    std::function<HttpResponse(Call&, const char* code, const std::string& message)> refuse;
 };
 
 // The address is taken, or not ours.

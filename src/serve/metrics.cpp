@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <filesystem>
 #include <fstream>
@@ -14,7 +15,6 @@ namespace internvl {
 namespace {
 
 using Buckets = std::vector<double>;
-const Buckets none{};
 const Buckets long_times{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,  2.5,
                          5,     10,   20,    40,   80,  160,  320, 640};
 const Buckets short_times{0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075,
@@ -27,8 +27,12 @@ struct Definition {
     const char* name;  // after internvl_
     const char* type;
     const char* help;
-    std::vector<const char*> labels = {};
-    const Buckets& buckets = none;
+    std::array<const char*, 4> labels = {};  // those that are there
+    const Buckets* buckets = nullptr;
+
+    size_t label_count() const {
+        return size_t(std::find(labels.begin(), labels.end(), nullptr) - labels.begin());
+    }
 };
 
 // clang-format off: one metric a line
@@ -38,27 +42,27 @@ const Definition table[] = {
     {"requests_running", "gauge", "Requests being computed"},
     {"requests_waiting", "gauge", "Requests that wait for their turn"},
     {"requests_preempted", "gauge", "Requests that gave up their place for a while"},
-    {"request_duration_seconds", "histogram", "From the last byte of a request to the end of its answer", {"media"}, long_times},
-    {"time_to_first_token_seconds", "histogram", "From the last byte of a request to its first token", {"media"}, long_times},
-    {"queue_time_seconds", "histogram", "Time before the first step of a request", {"media"}, long_times},
-    {"inter_token_latency_seconds", "histogram", "Time between two tokens of an answer", {}, short_times},
-    {"step_duration_seconds", "histogram", "Time of an engine step", {}, short_times},
-    {"stage_duration_seconds", "histogram", "Time of a stage of a request", {"stage"}, long_times},
+    {"request_duration_seconds", "histogram", "From the last byte of a request to the end of its answer", {"media"}, &long_times},
+    {"time_to_first_token_seconds", "histogram", "From the last byte of a request to its first token", {"media"}, &long_times},
+    {"queue_time_seconds", "histogram", "Time before the first step of a request", {"media"}, &long_times},
+    {"inter_token_latency_seconds", "histogram", "Time between two tokens of an answer", {}, &short_times},
+    {"step_duration_seconds", "histogram", "Time of an engine step", {}, &short_times},
+    {"stage_duration_seconds", "histogram", "Time of a stage of a request", {"stage"}, &long_times},
     {"prompt_tokens_total", "counter", "Prompt tokens asked for", {"kind"}},
     {"prefill_tokens_total", "counter", "Prompt tokens computed", {"kind"}},
     {"generation_tokens_total", "counter", "Tokens generated"},
-    {"request_prompt_tokens", "histogram", "Prompt tokens of a request", {}, token_counts},
-    {"request_generation_tokens", "histogram", "Generated tokens of a request", {}, token_counts},
+    {"request_prompt_tokens", "histogram", "Prompt tokens of a request", {}, &token_counts},
+    {"request_generation_tokens", "histogram", "Generated tokens of a request", {}, &token_counts},
     {"prefix_cache_queried_tokens_total", "counter", "Prompt tokens looked up in the prefix cache"},
     {"prefix_cache_hit_tokens_total", "counter", "Prompt tokens found in the prefix cache"},
     {"image_tiles_total", "counter", "Tiles of pictures and frames", {"source"}},
-    {"request_image_tiles", "histogram", "Tiles of a request", {"source"}, tile_counts},
+    {"request_image_tiles", "histogram", "Tiles of a request", {"source"}, &tile_counts},
     {"vit_cache_hits_total", "counter", "Tiles whose rows were known"},
     {"vit_cache_misses_total", "counter", "Tiles that passed through the vision tower"},
     {"vit_cache_evictions_total", "counter", "Tiles whose rows were forgotten"},
     {"vit_cache_bytes", "gauge", "Memory of remembered tiles"},
-    {"vit_batch_tiles", "histogram", "Tiles of one pass through the vision tower", {}, batch_sizes},
-    {"batch_rows", "histogram", "Rows of one pass through the decoder", {}, batch_sizes},
+    {"vit_batch_tiles", "histogram", "Tiles of one pass through the vision tower", {}, &batch_sizes},
+    {"batch_rows", "histogram", "Rows of one pass through the decoder", {}, &batch_sizes},
     {"kv_blocks_total", "gauge", "Blocks of the key-value cache"},
     {"kv_blocks_used", "gauge", "Blocks that sequences hold"},
     {"kv_blocks_cached", "gauge", "Blocks that are only remembered"},
@@ -97,7 +101,7 @@ std::string escaped(const std::string& text) {
 std::string labels_text(const std::string& model, const Definition& d,
                         const std::vector<std::string>& values, const std::string& bound = "") {
     std::string text = fmt::format("{{model=\"{}\"", escaped(model));
-    for (size_t i = 0; i < d.labels.size(); ++i)
+    for (size_t i = 0; i < d.label_count(); ++i)
         text += fmt::format(",{}=\"{}\"", d.labels[i], escaped(values[i]));
     if (!bound.empty()) text += fmt::format(",le=\"{}\"", bound);
     return text + "}";
@@ -140,15 +144,15 @@ std::string process_text() {
 
 Metrics::Metrics(std::string model) : model_(std::move(model)), families_(std::size(table)) {
     for (size_t i = 0; i < std::size(table); ++i)  // what has no labels is there from the start
-        if (table[i].labels.empty()) series(table[i].name, {});
+        if (table[i].label_count() == 0) series(table[i].name, {});
 }
 
 Metrics::Series& Metrics::series(const char* name, const Labels& labels) {
     const size_t place = place_of(name);
-    assert(labels.size() == table[place].labels.size());
+    assert(labels.size() == table[place].label_count());
     const auto [entry, fresh] = families_[place].try_emplace(labels);
     if (fresh && table[place].type == std::string_view("histogram"))
-        entry->second.buckets.resize(table[place].buckets.size() + 1);
+        entry->second.buckets.resize(table[place].buckets->size() + 1);
     return entry->second;
 }
 
@@ -165,7 +169,7 @@ void Metrics::set(const char* name, double value, const Labels& labels) {
 void Metrics::observe(const char* name, double value, const Labels& labels) {
     const std::lock_guard lock(mutex_);
     Series& s = series(name, labels);
-    const Buckets& bounds = table[place_of(name)].buckets;
+    const Buckets& bounds = *table[place_of(name)].buckets;
     s.value += value;
     ++s.buckets[size_t(std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin())];
 }
@@ -194,7 +198,7 @@ std::string Metrics::text() const {
             for (size_t b = 0; b < s.buckets.size(); ++b) {
                 count += s.buckets[b];
                 const std::string bound =
-                    b < d.buckets.size() ? fmt::format("{:g}", d.buckets[b]) : "+Inf";
+                    b < d.buckets->size() ? fmt::format("{:g}", (*d.buckets)[b]) : "+Inf";
                 out += fmt::format("internvl_{}_bucket{} {}\n", d.name,
                                    labels_text(model_, d, labels, bound), count);
             }

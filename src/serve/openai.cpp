@@ -13,13 +13,6 @@ using nlohmann::json;
 
 namespace {
 
-[[noreturn]] void refuse(const char* code, const std::string& param, const std::string& message) {
-    throw RequestError(code, param, message);
-}
-
-std::string shown(const json& value) {
-    return value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 64);
-}
 
 // A number within [low, high] into `out`, if the field is there.
 template <class T>
@@ -251,7 +244,7 @@ struct UserMessage {
             has_video = true;
         } else {
             refuse("unsupported_content_part", at + "type",
-                   "a part must be text, image_url or video_url, found " + shown(type));
+                   "a part must be text, image_url or video_url, found " + shown(std::string_view(type)));
         }
     }
 
@@ -360,15 +353,6 @@ nlohmann::ordered_json chat_completion(const Result& r, const Envelope& e) {
                {{"cached_tokens", 0},
                 {"text_tokens", prompt - r.image_tokens},
                 {"image_tokens", r.image_tokens}}}}}};
-}
-
-nlohmann::ordered_json error_body(const RequestError& e) {
-    return {
-        {"error",
-         {{"message", e.what()},
-          {"type", "invalid_request_error"},
-          {"param", e.param.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(e.param)},
-          {"code", e.code}}}};
 }
 
 }  // namespace internvl

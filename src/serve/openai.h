@@ -1,18 +1,11 @@
 #pragma once
-#include <stdexcept>
 #include <string>
 
 #include "base/json.h"
 #include "internvl/internvl.h"
+#include "serve/request_error.h"
 
 namespace internvl {
-
-// A request that cannot be answered as it stands (api.md 3.4, 3.5).
-struct RequestError : std::runtime_error {
-    RequestError(std::string kind, std::string field, const std::string& message)
-        : std::runtime_error(message), code(std::move(kind)), param(std::move(field)) {}
-    std::string code, param;
-};
 
 // What holds where a request does not say otherwise, and where its files may lie.
 struct RequestDefaults {
@@ -40,6 +33,5 @@ struct Envelope {
     bool token_ids;
 };
 nlohmann::ordered_json chat_completion(const Result&, const Envelope&);  // api.md 3.1
-nlohmann::ordered_json error_body(const RequestError&);
 
 }  // namespace internvl

@@ -28,4 +28,9 @@ std::vector<std::pair<std::string, std::string>> error_headers(const RequestErro
     if (e.status == 500 || e.status == 504) h.emplace_back("x-should-retry", "false");
     return h;
 }
+std::string shown(const nlohmann::json& value) {
+    return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 64);
+}
+std::string shown(std::string_view text) { return shown(nlohmann::json(std::string(text))); }
+void refuse(const char* code, const std::string& param, const std::string& message) { throw RequestError(code, param, message); }
 }  // namespace internvl
