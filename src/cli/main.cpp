@@ -15,6 +15,7 @@ namespace internvl::cli {
 const std::vector<Verb> verbs = {
     {"chat", "Talk about pictures and text", declare_chat},
     {"batch", "Answer a file of requests together; goes on where it was stopped", declare_batch},
+    {"serve", "Answer over HTTP as OpenAI's service does, with a page to look at", declare_serve, true},
     {"tiles", "What the model would see of a picture or clip: grid, tiles, tokens", declare_tiles},
     {"tokenize", "Text to token ids and back", declare_tokenize},
     {"inspect", "What a model folder holds, and what is wrong with it", declare_inspect},
@@ -75,6 +76,14 @@ static void check_verb(const std::string& word) {
     throw UsageError("this version has no such verb", known, word);
 }
 
+static void declare_log(CLI::App& command, std::string& level) {
+    command.add_option("--log-level", level, "debug, info, warning, error or off")->group("Output");
+    command
+        .add_flag_callback(
+            "--verbose", [&level] { level = "info"; }, "Same as --log-level info")
+        ->group("Output");
+}
+
 static int run(int argc, char** argv) {
     CLI::App app("internvl: InternVL2 vision-language models, natively");
     app.set_version_flag("--version", version_text);
@@ -85,12 +94,7 @@ static int run(int argc, char** argv) {
     std::vector<CLI::App*> commands;
     for (const Verb& verb : verbs) {
         CLI::App* command = app.add_subcommand(verb.name, verb.summary);
-        command->add_option("--log-level", level, "debug, info, warning, error or off")
-            ->group("Output");
-        command
-            ->add_flag_callback(
-                "--verbose", [&level] { level = "info"; }, "Same as --log-level info")
-            ->group("Output");
+        if (!verb.own_log) declare_log(*command, level);
         commands.push_back(command);
         runs.push_back(verb.declare(*command));
     }

@@ -1,0 +1,40 @@
+#pragma once
+#include <memory>
+
+#include "engine/engine_thread.h"
+#include "serve/routes.h"
+#include "serve/settings.h"
+
+namespace internvl {
+
+// The service behind the routes: from a request's fields to its answer. Requests pass it on the
+// threads of others (workers, the media loader, the engine); what is left to do after each station
+// is a function that the next one calls.
+class Answers {
+  public:
+    // `served`: the names that requests may use, the first is listed.
+    Answers(Engine&, const Settings&, std::vector<std::string> served, Router&, Metrics&,
+            AccessLog&);
+    ~Answers();  // ends what has not ended
+
+    void chat(const std::shared_ptr<Call>&, const nlohmann::json& body);
+    void completions(const std::shared_ptr<Call>&, const nlohmann::json& body);
+    void tokenize(const std::shared_ptr<Call>&, const nlohmann::json& body);
+    void detokenize(const std::shared_ptr<Call>&, const nlohmann::json& body);
+    void estimate(const std::shared_ptr<Call>&, const nlohmann::json& body);
+    void input_tokens(const std::shared_ptr<Call>&, const nlohmann::json& body);
+    void estimate_query(const std::shared_ptr<Call>&);
+    nlohmann::ordered_json models() const;
+    std::optional<nlohmann::ordered_json> model(const std::string& id) const;
+
+    void warm_up();
+    void end_all();  // running answers end with an error: the service shuts down
+    double stalled_s() const;
+    void count() const;  // gauges and counters of the engine
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace internvl
