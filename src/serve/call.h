@@ -36,6 +36,7 @@ class Call : public std::enable_shared_from_this<Call> {
     std::shared_ptr<void> body_share;            // of what all bodies may take; goes with the body
     std::string id;                              // x-request-id
     std::shared_ptr<const ApiKey> key;           // null: none is asked for
+    size_t key_count = 0;                        // of all keys
     Clock::time_point received = Clock::now();   // of the last byte of the body
     CallRecord record;                           // of the handler's until it has finished
     Headers extra;                               // further headers of the answer

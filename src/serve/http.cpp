@@ -64,16 +64,19 @@ bool split_target(RequestHead& head) {
     return target.starts_with('/') && unescape(target.substr(0, mark), false, head.path);
 }
 
-std::string query_value(std::string_view query, std::string_view name) {
+std::vector<std::pair<std::string, std::string>> query_pairs(std::string_view query) {
+    std::vector<std::pair<std::string, std::string>> pairs;
     while (!query.empty()) {
         const size_t end = query.find('&');
         const std::string_view pair = query.substr(0, end);
         const size_t equals = pair.find('=');
-        if (unescape_url(pair.substr(0, equals), true) == name)
-            return equals == pair.npos ? "" : unescape_url(pair.substr(equals + 1), true);
+        if (!pair.empty())
+            pairs.emplace_back(
+                unescape_url(pair.substr(0, equals), true),
+                equals == pair.npos ? "" : unescape_url(pair.substr(equals + 1), true));
         query = end == query.npos ? std::string_view() : query.substr(end + 1);
     }
-    return "";
+    return pairs;
 }
 
 const char* reason_phrase(int status) {

@@ -32,8 +32,8 @@ struct RequestHead {
 // "/a%2Fb?c=d" to path "/a/b" and query "c=d"; false for broken escapes or no leading slash.
 bool split_target(RequestHead&);
 std::string unescape_url(std::string_view, bool plus_is_space);
-// The value of a name in a query, unescaped, "" when it is not there.
-std::string query_value(std::string_view query, std::string_view name);
+// Names and values of a query, unescaped.
+std::vector<std::pair<std::string, std::string>> query_pairs(std::string_view query);
 
 struct HttpResponse {
     int status = 200;

@@ -87,7 +87,7 @@ static std::string rejection(const std::string& code) {
     return "bad_request";
 }
 
-static void note_error(Call& call, const RequestError& e) {
+void Router::note_error(Call& call, const RequestError& e) {
     call.record.code = e.code;
     call.record.finish = "error";
     call.record.rejected = rejection(e.code);
@@ -240,6 +240,7 @@ void Router::check_key(Call& call, const Access& access) const {
     if (!call.key)
         throw RequestError("invalid_api_key", "",
                            "This service needs an API key: Authorization: Bearer KEY.");
+    call.key_count = access.keys.size();
     metrics_.add("key_requests_total", {call.key->name});
 }
 
@@ -352,7 +353,7 @@ void Router::handle(std::shared_ptr<Call> call) {
     if (route.answer) {
         call->taken_up = true;
         ++running_;
-        workers_.add([this, call, &route] { handle_body(call, route); });
+        later(call, [this, call, &route] { handle_body(call, route); });
         return;
     }
     const std::string& path = call->head.path;
@@ -400,20 +401,26 @@ void Router::handle(std::shared_ptr<Call> call) {
     }
 }
 
+void Router::later(const std::shared_ptr<Call>& call, std::function<void()> work) {
+    workers_.add([this, call, work = std::move(work)] {
+        try {
+            work();
+        } catch (const RequestError& e) {
+            fail(*call, e);
+        } catch (const std::exception& e) {
+            log_.note("error", e.what(), {{"id", call->id}});
+            fail(*call, internal_error(call->id));
+        }
+    });
+}
+
 // On a worker's thread.
 void Router::handle_body(const std::shared_ptr<Call>& call, const Route& route) {
-    try {
-        if (call->gone()) return call->finish();
-        const nlohmann::json body = parse_request_json(call->body);
-        call->body = {};
-        call->body_share = nullptr;
-        (service_.*route.answer)(call, body);
-    } catch (const RequestError& e) {
-        fail(*call, e);
-    } catch (const std::exception& e) {
-        log_.note("error", e.what(), {{"id", call->id}});
-        fail(*call, internal_error(call->id));
-    }
+    if (call->gone()) return call->finish();
+    const nlohmann::json body = parse_request_json(call->body);
+    call->body = {};
+    call->body_share = nullptr;
+    (service_.*route.answer)(call, body);
 }
 
 void Router::finished(Call& call) {

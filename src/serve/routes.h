@@ -56,8 +56,12 @@ class Router {
 
     int running() const { return running_; }  // requests that were taken up and are not finished
 
-    // Answers with an error, before or after the answer has begun.
-    static void fail(Call&, const RequestError&);
+    // Runs on a worker; what it throws is the answer.
+    void later(const std::shared_ptr<Call>&, std::function<void()>);
+    void stop_workers() { workers_.stop(); }
+
+    static void fail(Call&, const RequestError&);        // answers with an error
+    static void note_error(Call&, const RequestError&);  // for log and metrics
     static void reply(Call&, const nlohmann::ordered_json& body, Headers headers = {});
     // Tokens of the prompt, which are known now. Throws RequestError beyond the client's limit.
     void charge_prompt(Call&, int64_t tokens);

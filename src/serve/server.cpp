@@ -110,6 +110,7 @@ class Server {
         http_.run();
         if (!loaded_ && !failed_) std::_Exit(status_);  // nothing ends a load in the middle
         loader_.join();
+        router_.stop_workers();
         answers_.reset();
         log_.note("info", "ended");
         return status_;

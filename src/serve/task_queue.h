@@ -14,16 +14,20 @@ class TaskQueue {
     explicit TaskQueue(int threads) {
         for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
     }
-    ~TaskQueue() {
+    ~TaskQueue() { stop(); }
+    TaskQueue(const TaskQueue&) = delete;
+    TaskQueue& operator=(const TaskQueue&) = delete;
+
+    // Nothing runs any more; what waits, and what is still added, is dropped.
+    void stop() {
         {
             const std::lock_guard lock(mutex_);
             ended_ = true;
         }
         more_.notify_all();
-        for (std::thread& thread : threads_) thread.join();
+        for (std::thread& thread : threads_)
+            if (thread.joinable()) thread.join();
     }
-    TaskQueue(const TaskQueue&) = delete;
-    TaskQueue& operator=(const TaskQueue&) = delete;
 
     void add(std::function<void()> task) {
         {
