@@ -156,7 +156,7 @@ void StepLoop::choose(Sequence& s, std::span<const float> logits) {
         return end(s, Answer::End::failed);
     }
     s.answer.ids.push_back(id);
-    if (id == engine_.stop_token() && !s.g.options.ignore_eos) return end(s, Answer::End::stop);
+    if (s.sampler.stops(id)) return end(s, Answer::End::stop);
     if (s.g.on_token && !s.g.on_token(id)) return end(s, Answer::End::stop);
     if (int64_t(s.answer.ids.size()) >= s.room) end(s, Answer::End::length);
 }
