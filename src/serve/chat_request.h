@@ -27,6 +27,7 @@ struct RequestLimits {
     bool control_tokens = false;    // control strings in messages act as control tokens
     bool strict_fields = false;     // unknown fields are refused
     bool model_required = true;
+    bool bare_paths = false;  // media may be named by the path of a file
 };
 
 // What holds where a request does not say otherwise.

@@ -70,13 +70,13 @@ class AnswerEvents {
     int unfinished() const { return unfinished_; }
 
   private:
-    nlohmann::ordered_json chunk() const;
-    std::string event(nlohmann::ordered_json&&) const;
+    std::string event(int choice, nlohmann::ordered_json&& entry, const AnswerInfo* info = nullptr);
 
     AnswerHead head_;
     AnswerShape shape_;
     int unfinished_;
-    std::vector<int64_t> offsets_;  // characters shown of each choice
+    std::vector<int64_t> offsets_;       // characters shown of each choice
+    std::vector<std::vector<int>> ids_;  // of tokens that no chunk has named yet
 };
 std::string error_event(const RequestError&);  // instead of what is left of a stream
 constexpr const char* keep_alive_event = ": keep-alive\n\n";
