@@ -119,6 +119,13 @@ void StepLoop::begin(Sequence& s) {
                           engine_.context_token()));
 }
 
+// It has lost its turn, though not the rows of tiles that were seen.
+void StepLoop::put_back(Sequence& s) {
+    tower_.drop(s.entry.id);
+    s.tiles_left = 0;
+    s.rows = {};
+}
+
 // Asks for the rows of its pictures from a place on.
 void StepLoop::see(Sequence& s, int64_t first_place) {
     const size_t first = size_t(first_place / engine_.model().vision.rows_per_tile());
@@ -258,9 +265,9 @@ Tensor StepLoop::run_pass(const Step& step, std::vector<Sequence*>& chosen, Step
 
 void StepLoop::run_tower(double ms, StepReport& report) {
     std::vector<uint64_t> turn;
-    for (const Entry* e : scheduler_.in_turn())
-        if (e->seeing) turn.push_back(e->id);
+    for (const Entry* e : scheduler_.to_see()) turn.push_back(e->id);
     const Tower::Work work = tower_.advance(ms, turn);
+    for (const uint64_t id : tower_.owners_of_batch()) scheduler_.seen(sequences_.at(id)->entry);
     report.vision_ms = work.layers_ms;
     report.projector_ms = work.projector_ms;
     report.tiles = int(work.seen.size());
@@ -270,6 +277,7 @@ void StepLoop::run_tower(double ms, StepReport& report) {
         engine_.keep_rows(seen.key, seen.rows);
         for (const auto& [owner, place] : seen.wanted) {
             Sequence& s = *sequences_.at(owner);
+            scheduler_.seen(s.entry);
             s.tile_rows[place] = seen.rows;
             if (--s.tiles_left > 0) continue;
             s.entry.seeing = false;
@@ -372,10 +380,7 @@ void StepLoop::look(double ms, StepReport& report) {
 void StepLoop::compute(StepReport& report) {
     Step step = scheduler_.plan();
     for (Entry* e : step.preempted) {
-        Sequence& s = of(*e);
-        tower_.drop(e->id);
-        s.tiles_left = 0;
-        s.rows = {};
+        put_back(of(*e));
         ++counts_.preemptions;
     }
     embed_new(step);
@@ -399,7 +404,9 @@ bool StepLoop::step() {
         const Mark mark(stepping_);
         const Clock::time_point now = Clock::now();
         for (Entry* e : scheduler_.overdue(now)) end(of(*e), Answer::End::deadline);
-        for (Entry* e : scheduler_.admit(now)) begin(of(*e));
+        const Admission admission = scheduler_.admit(now);
+        for (Entry* e : admission.displaced) put_back(of(*e));
+        for (Entry* e : admission.admitted) begin(of(*e));
         compute(report);
         for (const auto& [id, s] : sequences_)
             if (s->cancelled) end(*s, Answer::End::cancelled);

@@ -60,6 +60,7 @@ class StepLoop {
     struct Sequence;
     Sequence& of(const Entry& e) { return *sequences_.at(e.id); }
     void begin(Sequence&);
+    void put_back(Sequence&);
     void see(Sequence&, int64_t first_place);
     View picture_rows(const Sequence&, int64_t first, Tensor& keeper);
     void embed(Sequence&, int64_t first);
