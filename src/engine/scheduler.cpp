@@ -97,7 +97,8 @@ Entry* Scheduler::first_of(const Queue& q) const {
 Entry* Scheduler::next() {
     std::optional<int64_t> best;
     for (const Queue& q : queues_)
-        if (const Entry* e = first_of(q)) best = std::min(best.value_or(rank(*e).level), rank(*e).level);
+        if (const Entry* e = first_of(q))
+            best = std::min(best.value_or(rank(*e).level), rank(*e).level);
     if (!best) return nullptr;
     for (;;) {
         Queue& q = queues_.front();
@@ -268,8 +269,8 @@ void Scheduler::share_budget(Step& step, int64_t& tokens) {
                                     costs_.piece_ms);
 }
 
-// Those that have work of a kind: of each queue the first, then the second, and so on; of the queues
-// the one first that had its share `last` longest ago.
+// Those that have work of a kind: of each queue the first, then the second, and so on; of the
+// queues the one first that had its share `last` longest ago.
 template <class Works>
 static std::vector<Entry*> in_turn(const std::vector<Entry*>& running, const Works& works,
                                    int64_t Entry::*last) {
@@ -284,9 +285,8 @@ static std::vector<Entry*> in_turn(const std::vector<Entry*>& running, const Wor
     std::map<std::string_view, int64_t> count;
     std::vector<std::tuple<int64_t, int64_t, Entry*>> ranked;  // place in its queue
     for (Entry* e : list) ranked.emplace_back(count[e->queue]++, served[e->queue], e);
-    std::ranges::stable_sort(ranked, {}, [](const auto& r) {
-        return std::pair(std::get<0>(r), std::get<1>(r));
-    });
+    std::ranges::stable_sort(
+        ranked, {}, [](const auto& r) { return std::pair(std::get<0>(r), std::get<1>(r)); });
     for (size_t i = 0; i < list.size(); ++i) list[i] = std::get<2>(ranked[i]);
     return list;
 }

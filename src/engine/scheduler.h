@@ -36,9 +36,9 @@ struct Entry {
     int64_t stored = 0;  // tokens whose keys and values lie in them, once the step is done
     int64_t known = 0;   // of these, found when it began
     int preemptions = 0;
-    int overtaken = 0;     // by others, while it did not fit
+    int overtaken = 0;                      // by others, while it did not fit
     int64_t prefilled_at = 0, seen_at = 0;  // steps in which it had its last share of such work
-    bool blocked = false;  // it does not fit or has given way, in this admission
+    bool blocked = false;                   // it does not fit or has given way, in this admission
 
     // Tokens that must be stored before the next one can be chosen.
     int64_t target() const { return made == 0 ? prompt : prompt + made - 1; }
@@ -79,13 +79,13 @@ struct SchedulerOptions {
 // Decides who is computed when. It knows neither tensors nor models, and its clock is the caller's.
 //
 // Order: the lowest priority first, where ten seconds of waiting count as one level, up to that of
-// the first who waits; within a level deficit round-robin over the queues by cost, within a queue the first first. One that does not
-// fit may be overtaken by later ones 16 times. A queue of which nothing runs need not wait for the
-// work of another to end: what has not been begun of it gives way.
-// Blocks: a sequence begins with room for its prompt, when one more for each that runs is left, and
-// takes blocks as its answer grows. When none is left, the newest of the last priority loses its
-// own and is computed again later: at most three times, then it gets all that it may need at once.
-// The oldest never does.
+// the first who waits; within a level deficit round-robin over the queues by cost, within a queue
+// the first first. One that does not fit may be overtaken by later ones 16 times. A queue of which
+// nothing runs need not wait for the work of another to end: what has not been begun of it gives
+// way. Blocks: a sequence begins with room for its prompt, when one more for each that runs is
+// left, and takes blocks as its answer grows. When none is left, the newest of the last priority
+// loses its own and is computed again later: at most three times, then it gets all that it may need
+// at once. The oldest never does.
 class Scheduler {
   public:
     using Clock = Entry::Clock;
@@ -101,10 +101,10 @@ class Scheduler {
     Admission admit(Clock::time_point now);
     Step plan();
 
-    // Running ones whose pictures are to be seen, by whose turn it is: of each queue the first, then
-    // the second; of queues the one first that had nothing for longest.
+    // Running ones whose pictures are to be seen, by whose turn it is: of each queue the first,
+    // then the second; of queues the one first that had nothing for longest.
     std::vector<Entry*> to_see() const;
-    void seen(Entry& e) { e.seen_at = steps_; }  // it had a share of this step
+    void seen(Entry& e) { e.seen_at = steps_; }                      // it had a share of this step
     const std::vector<Entry*>& running() const { return running_; }  // in the order of admission
     int waiting() const;
     int preempted() const;                                     // waiting ones that had begun

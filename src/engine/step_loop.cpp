@@ -129,6 +129,9 @@ void StepLoop::put_back(Sequence& s) {
 // Asks for the rows of its pictures from a place on.
 void StepLoop::see(Sequence& s, int64_t first_place) {
     const size_t first = size_t(first_place / engine_.model().vision.rows_per_tile());
+    if (const auto choice = sequences_.find(s.g.sibling_of); choice != sequences_.end())
+        if (choice->second->tile_rows.size() == s.tile_rows.size())
+            s.tile_rows = choice->second->tile_rows;
     size_t t = 0;
     for (const auto& picture : s.g.unseen)
         for (int n = 0; n < picture->count; ++n, ++t) {
