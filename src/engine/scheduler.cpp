@@ -159,14 +159,19 @@ bool Scheduler::make_way(const Entry& e, Admission& admission) {
     for (const Entry* r : running_) ++seats[r->queue];
     if (seats.contains(e.queue)) return false;
     Entry* found = nullptr;
+    int64_t blocks = pool_.available();  // that there could be
     for (Entry* r : running_) {
         const int own = seats[r->queue];
-        if (own < 2 || r->made > 0 || r->stored > r->known || r->priority < e.priority) continue;
+        if (own < 2 || r->made > 0 || r->stored > r->known || r->priority < e.priority ||
+            r->gave_way >= most_ways)
+            continue;
+        blocks += int64_t(r->blocks.size());
         if (!found || std::pair(own, r->id) > std::pair(seats[found->queue], found->id)) found = r;
     }
-    if (!found) return false;
+    if (!found || blocks < blocks_for(e.target())) return false;
     release(*found);
     enqueue(*found);
+    ++found->gave_way;
     found->blocked = true;
     std::erase(admission.admitted, found);
     admission.displaced.push_back(found);

@@ -36,6 +36,7 @@ struct Entry {
     int64_t stored = 0;  // tokens whose keys and values lie in them, once the step is done
     int64_t known = 0;   // of these, found when it began
     int preemptions = 0;
+    int gave_way = 0;                       // before anything was computed
     int overtaken = 0;                      // by others, while it did not fit
     int64_t prefilled_at = 0, seen_at = 0;  // steps in which it had its last share of such work
     bool blocked = false;                   // it does not fit or has given way, in this admission
@@ -89,7 +90,7 @@ struct SchedulerOptions {
 class Scheduler {
   public:
     using Clock = Entry::Clock;
-    static constexpr int most_overtakes = 16, most_preemptions = 3;
+    static constexpr int most_overtakes = 16, most_preemptions = 3, most_ways = 3;
     static constexpr std::chrono::seconds age_step{10};
 
     Scheduler(BlockPool&, const SchedulerOptions&);
