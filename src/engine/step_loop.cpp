@@ -30,8 +30,9 @@ StepLoop::StepLoop(Engine& engine, const LoopOptions& options)
       options_(options),
       shares_(!options.reference && engine.types().outliers_from == 0),
       keeps_(shares_ && engine.keeps_prefixes()),
-      cache_(keeps_ ? engine.borrow_cache(options.cache_tokens)
-                    : std::make_shared<KvCache>(engine.make_cache(options.cache_tokens))),
+      cache_(keeps_ && !options.own_cache
+                 ? engine.borrow_cache(options.cache_tokens)
+                 : std::make_shared<KvCache>(engine.make_cache(options.cache_tokens))),
       scheduler_(cache_->pool(), {.max_sequences = options.max_sequences,
                                   .chunk = options.chunk,
                                   .step_budget_ms = options.step_budget_ms,
@@ -293,19 +294,23 @@ void StepLoop::end(Sequence& s, Answer::End how, std::exception_ptr error) {
     if (s.ended) return;
     s.ended = true;
     ended_.push_back(s.entry.id);
+    Answer& a = s.answer;
+    (!s.begun         ? a.queue_ms
+     : s.entry.seeing ? a.vision_ms
+     : a.ids.empty()  ? a.prefill_ms
+                      : a.decode_ms) += s.watch.ms();
     scheduler_.remove(s.entry);
     tower_.drop(s.entry.id);
     scheduler_.costs().learn_answer(s.entry.made);
-    s.answer.end = how;
-    s.answer.error = std::move(error);
-    s.answer.preemptions = s.entry.preemptions;
-    (s.answer.ids.empty() ? s.answer.prefill_ms : s.answer.decode_ms) = s.watch.ms();
-    if (s.g.on_end) s.g.on_end(std::move(s.answer));
+    a.end = how;
+    a.error = std::move(error);
+    a.preemptions = s.entry.preemptions;
+    if (s.g.on_end) s.g.on_end(std::move(a));
 }
 
 void StepLoop::choose(Sequence& s, std::span<const float> logits) {
     if (s.ended) return;
-    if (s.answer.ids.empty()) s.answer.prefill_ms = s.watch.lap();
+    if (s.answer.ids.empty()) s.answer.prefill_ms += s.watch.lap();
     bool more = true;
     int id = 0;
     try {

@@ -229,28 +229,27 @@ TEST_P(Serving, AnswersDoNotDependOnPreemptions) {
     c.pictures(1, 2);
     c.more_choices(0, 2);
     const std::vector<Heard> expected = one_by_one(alone, c.all);
-    const auto kept = load(of.name(), {.threads = 2, .dtype = "fp32"});
-    // With blocks that are found again, and without; on an engine of its own, whose pool is as
-    // small.
-    const auto small = load(of.name(), {.threads = 2, .dtype = "fp32", .prefix_cache_mb = 0});
-    LoopStatus status;
-    expect_same(together(*small, c.all, {.max_sequences = 32, .cache_tokens = 45 * 16, .chunk = 64},
-                         3, &status),
-                expected);
-    EXPECT_GE(status.preemptions, 10);
+    // Where nothing is kept, and where what was computed before may be found again.
     int preempted = 0;
-    for (const unsigned seed : {4u, 5u}) {
-        const std::vector<Heard> heard = together(
-            *small, c.all,
-            {.max_sequences = 32, .cache_tokens = 60 * 16, .chunk = 32, .step_budget_ms = 2}, seed);
-        expect_same(heard, expected);
-        for (const Heard& h : heard) {
-            preempted += h.answer.preemptions;
-            EXPECT_LE(h.answer.preemptions, Scheduler::most_preemptions);
+    for (const int mb : {0, 64}) {
+        const auto e = load(of.name(), {.threads = 2, .dtype = "fp32", .prefix_cache_mb = mb});
+        LoopStatus status;
+        LoopOptions tiny = {
+            .max_sequences = 32, .cache_tokens = 45 * cache_block, .own_cache = true, .chunk = 64};
+        expect_same(together(*e, c.all, tiny, 3, &status), expected);
+        EXPECT_GE(status.preemptions, 10);
+        EXPECT_EQ(status.blocks_total, 45);
+        tiny.step_budget_ms = 2;
+        for (const unsigned seed : {4u, 5u}) {
+            const std::vector<Heard> heard = together(*e, c.all, tiny, seed);
+            expect_same(heard, expected);
+            for (const Heard& h : heard) {
+                preempted += h.answer.preemptions;
+                EXPECT_LE(h.answer.preemptions, Scheduler::most_preemptions);
+            }
         }
     }
-    EXPECT_GE(preempted, 10);
-    expect_same(together(*kept, c.all, {.max_sequences = 32, .cache_tokens = 4000}, 6), expected);
+    EXPECT_GE(preempted, 40);
 }
 
 // The choices of a request share their prompt, and its pictures, also where nothing is kept.
