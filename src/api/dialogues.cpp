@@ -73,7 +73,7 @@ struct Dialogues::Data {
         }
     }
 
-    // Shows the pictures of the next dialogues together and lets their answers begin.
+    // Lets the answers of the next dialogues begin. The reference sees all pictures first.
     void begin_some() {
         const size_t count =
             std::min(waiting.size(),
@@ -82,7 +82,8 @@ struct Dialogues::Data {
         std::vector<std::shared_ptr<Waiting>> group(waiting.begin(), waiting.begin() + long(count));
         waiting.erase(waiting.begin(), waiting.begin() + long(count));
         std::vector<Session*> sessions;
-        for (const auto& w : group) sessions.push_back(&w->session);
+        for (const auto& w : group)
+            if (options.compat_reference || beams(*w)) sessions.push_back(&w->session);
         try {
             Session::see(engine(), sessions);
         } catch (const Error&) {
@@ -92,9 +93,15 @@ struct Dialogues::Data {
         for (const auto& w : group) begin(w);
     }
 
+    static bool beams(const Waiting& w) { return w.task.generation.options.num_beams > 1; }
+
     void begin(const std::shared_ptr<Waiting>& w) {
+        const bool seen = options.compat_reference || beams(*w);
         Generation g = std::move(w->task.generation);  // out of w, which its own on_end keeps alive
-        g.pictures = w->session.picture_rows();
+        if (seen)
+            g.pictures = w->session.picture_rows();
+        else
+            g.unseen = w->session.unseen();
         try {
             if (g.options.num_beams > 1) return report(*w, engine().generate(g, reference.get()));
             g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };

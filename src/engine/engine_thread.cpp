@@ -8,10 +8,15 @@
 
 namespace internvl {
 
+// Nobody else uses the engine meanwhile: the cache is the loop's, and as large as was asked for.
+static LoopOptions with_own_cache(LoopOptions options) {
+    options.own_cache = true;
+    return options;
+}
+
 EngineThread::EngineThread(Engine& engine, const LoopOptions& options)
-    : engine_(engine),
-      options_(options),
-      loop_(engine, options),
+    : options_(options),
+      loop_(engine, with_own_cache(options)),
       status_(loop_.status()),
       thread_([this] { run(); }) {}
 

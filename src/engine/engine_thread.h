@@ -17,7 +17,8 @@ struct QueueFull : Error {
 
 // The one thread that computes, and its letter box. All functions may be called from any thread and
 // wait for no computation. Callbacks of a Generation are heard on the engine's thread; they must
-// not block. Nothing that goes wrong in a step leaves that thread: it ends the answers concerned.
+// not block. Nobody else may compute with the engine meanwhile. Nothing that goes wrong in a step
+// leaves that thread: it ends the answers concerned.
 class EngineThread {
   public:
     EngineThread(Engine&, const LoopOptions&);
@@ -52,7 +53,6 @@ class EngineThread {
     bool step();
     void check_queue() const;
 
-    Engine& engine_;
     LoopOptions options_;
     StepLoop loop_;
     mutable std::mutex mutex_;  // of all that follows

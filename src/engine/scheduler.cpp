@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <tuple>
 
 #include "engine/kv_cache.h"
 
@@ -40,15 +41,20 @@ void Scheduler::leave_queue(const Entry& e) {
     if (q->waiting.empty()) queues_.erase(q);
 }
 
+// It runs no more and holds nothing.
+void Scheduler::release(Entry& e) {
+    std::erase(running_, &e);
+    pool_.give_back(e.blocks);
+    e.blocks.clear();
+    e.stored = e.known = 0;
+    e.running = e.seeing = false;
+}
+
 void Scheduler::remove(Entry& e) {
-    if (e.running) {
-        std::erase(running_, &e);
-        pool_.give_back(e.blocks);
-        e.blocks.clear();
-        e.running = false;
-    } else {
+    if (e.running)
+        release(e);
+    else
         leave_queue(e);
-    }
     for (const Queue& q : queues_)
         for (Entry* w : q.waiting)
             if (w->leader == &e) w->leader = nullptr;
@@ -74,29 +80,30 @@ double Scheduler::cost(const Entry& e) const {
     return double(e.prompt) + tile * double(e.tiles);
 }
 
-int64_t Scheduler::level(const Entry& e, Clock::time_point now) const {
-    return e.priority - (now - e.arrival) / age_step;
+Scheduler::Rank Scheduler::rank(const Entry& e) const {
+    const int64_t aged = e.priority - (now_ - e.arrival) / age_step;
+    return {std::max<int64_t>(aged, first_priority_), e.id};
 }
 
-Entry* Scheduler::first_of(const Queue& q, Clock::time_point now) const {
+Entry* Scheduler::first_of(const Queue& q) const {
     Entry* first = nullptr;
     for (Entry* e : q.waiting) {
         if (e->blocked || (e->leader && e->leader->made == 0)) continue;
-        if (!first || std::pair(level(*e, now), e->id) < std::pair(level(*first, now), first->id))
-            first = e;
+        if (!first || rank(*e) < rank(*first)) first = e;
     }
     return first;
 }
 
-Entry* Scheduler::next(Clock::time_point now) {
-    int64_t best = std::numeric_limits<int64_t>::max();
+Entry* Scheduler::next() {
+    std::optional<int64_t> best;
     for (const Queue& q : queues_)
-        if (const Entry* e = first_of(q, now)) best = std::min(best, level(*e, now));
-    if (best == std::numeric_limits<int64_t>::max()) return nullptr;
+        if (const Entry* e = first_of(q))
+            best = std::min(best.value_or(rank(*e).level), rank(*e).level);
+    if (!best) return nullptr;
     for (;;) {
         Queue& q = queues_.front();
-        Entry* const e = first_of(q, now);
-        const bool candidate = e && level(*e, now) == best;
+        Entry* const e = first_of(q);
+        const bool candidate = e && rank(*e).level == *best;
         if (candidate && q.deficit >= cost(*e)) return e;
         if (candidate) q.deficit += double(options_.quantum);
         queues_.splice(queues_.end(), queues_, queues_.begin());
@@ -135,30 +142,66 @@ bool Scheduler::take_prompt(Entry& e) {
     return true;
 }
 
-std::vector<Entry*> Scheduler::admit(Clock::time_point now) {
-    std::vector<Entry*> admitted, blocked;
-    while (int(running_.size()) < options_.max_sequences) {
-        Entry* const e = next(now);
+// False when no seat is free, or no room for its prompt.
+bool Scheduler::seat(Entry& e) {
+    if (int(running_.size()) >= options_.max_sequences || !take_prompt(e)) return false;
+    queues_.front().deficit -= cost(e);
+    leave_queue(e);
+    e.running = true;
+    running_.push_back(&e);
+    return true;
+}
+
+// For one of a queue of which nothing runs, the newest of the queue that has most running goes
+// back, if it has not been begun. Nothing that was computed is lost.
+bool Scheduler::make_way(const Entry& e, Admission& admission) {
+    std::map<std::string_view, int> seats;
+    for (const Entry* r : running_) ++seats[r->queue];
+    if (seats.contains(e.queue)) return false;
+    Entry* found = nullptr;
+    int64_t blocks = pool_.available();  // that there could be
+    for (Entry* r : running_) {
+        const int own = seats[r->queue];
+        if (own < 2 || r->made > 0 || r->stored > r->known || r->priority < e.priority ||
+            r->gave_way >= most_ways)
+            continue;
+        blocks += int64_t(r->blocks.size());
+        if (!found || std::pair(own, r->id) > std::pair(seats[found->queue], found->id)) found = r;
+    }
+    if (!found || blocks < blocks_for(e.target())) return false;
+    release(*found);
+    enqueue(*found);
+    ++found->gave_way;
+    found->blocked = true;
+    std::erase(admission.admitted, found);
+    admission.displaced.push_back(found);
+    return true;
+}
+
+Admission Scheduler::admit(Clock::time_point now) {
+    Admission admission;
+    now_ = now;
+    first_priority_ = std::numeric_limits<int>::max();
+    for (const Queue& q : queues_)
+        for (const Entry* e : q.waiting) first_priority_ = std::min(first_priority_, e->priority);
+    std::vector<Entry*> blocked;
+    const auto worn = [](const Entry* b) { return b->overtaken >= most_overtakes; };
+    while (std::ranges::none_of(blocked, worn)) {
+        Entry* const e = next();
         if (!e) break;
-        if (!take_prompt(*e)) {
+        if (seat(*e)) {
+            for (Entry* b : blocked) ++b->overtaken;
+            admission.admitted.push_back(e);
+        } else if (!make_way(*e, admission)) {
+            if (int(running_.size()) >= options_.max_sequences) break;
             e->blocked = true;
             blocked.push_back(e);
-            if (e->overtaken >= most_overtakes) break;
-            continue;
         }
-        for (Entry* b : blocked) ++b->overtaken;
-        queues_.front().deficit -= cost(*e);
-        leave_queue(*e);
-        e->running = true;
-        running_.push_back(e);
-        admitted.push_back(e);
-        if (std::ranges::any_of(blocked,
-                                [](const Entry* b) { return b->overtaken >= most_overtakes; }))
-            break;
     }
     for (Entry* b : blocked) b->blocked = false;
+    for (Entry* d : admission.displaced) d->blocked = false;
     short_of_blocks_ = !blocked.empty();
-    return admitted;
+    return admission;
 }
 
 // The newest of the last priority; not the oldest of all.
@@ -174,11 +217,7 @@ Entry* Scheduler::victim() const {
 }
 
 void Scheduler::preempt(Entry& e, Step& step) {
-    std::erase(running_, &e);
-    pool_.give_back(e.blocks);
-    e.blocks.clear();
-    e.stored = e.known = 0;
-    e.running = e.seeing = false;
+    release(e);
     ++e.preemptions;
     enqueue(e);
     step.preempted.push_back(&e);
@@ -235,22 +274,47 @@ void Scheduler::share_budget(Step& step, int64_t& tokens) {
                                     costs_.piece_ms);
 }
 
+// Those that have work of a kind: of each queue the first, then the second, and so on; of the
+// queues the one first that had its share `last` longest ago.
+template <class Works>
+static std::vector<Entry*> in_turn(const std::vector<Entry*>& running, const Works& works,
+                                   int64_t Entry::*last) {
+    std::map<std::string_view, int64_t> served;
+    std::vector<Entry*> list;
+    for (Entry* e : running) {
+        int64_t& at = served[e->queue];
+        at = std::max(at, e->*last);
+        if (works(e)) list.push_back(e);
+    }
+    std::ranges::sort(list, {}, &Entry::id);
+    std::map<std::string_view, int64_t> count;
+    std::vector<std::tuple<int64_t, int64_t, Entry*>> ranked;  // place in its queue
+    for (Entry* e : list) ranked.emplace_back(count[e->queue]++, served[e->queue], e);
+    std::ranges::stable_sort(
+        ranked, {}, [](const auto& r) { return std::pair(std::get<0>(r), std::get<1>(r)); });
+    for (size_t i = 0; i < list.size(); ++i) list[i] = std::get<2>(ranked[i]);
+    return list;
+}
+
 // Between blocks, so that every cut is one.
 void Scheduler::cut_prompts(Step& step, int64_t tokens) {
-    for (Entry* e : in_turn()) {
-        if (!e->prefilling() || e->seeing) continue;
+    for (Entry* e : in_turn(
+             running_, [](const Entry* r) { return r->prefilling() && !r->seeing; },
+             &Entry::prefilled_at)) {
         const int64_t rest = e->target() - e->stored;
         int64_t count = std::min(tokens, rest);
         if (count < rest) count -= (e->stored + count) % cache_block;
         if (count <= 0) continue;
         step.prefill.push_back({e, e->stored, count, e->made == 0 && count == rest});
         e->stored += count;
+        e->prefilled_at = steps_;
         tokens -= count;
     }
 }
 
 Step Scheduler::plan() {
     Step step;
+    ++steps_;
     int64_t tokens = options_.chunk;
     if (options_.lockstep) {
         step.vision_ms = std::ranges::any_of(running_, &Entry::seeing)
@@ -267,26 +331,13 @@ Step Scheduler::plan() {
         if (e->running) step.decode.push_back(e);
     share_budget(step, tokens);
     for (Entry* e : step.decode) ++e->stored;
-    if (!options_.lockstep) {
-        // What moves on in this step is no prompt, though its token is not stored yet.
-        cut_prompts(step, tokens);
-    }
+    if (!options_.lockstep) cut_prompts(step, tokens);
     return step;
 }
 
-std::vector<Entry*> Scheduler::in_turn() const {
-    std::vector<Entry*> list = running_;
-    std::ranges::sort(list, {}, &Entry::id);
-    std::map<std::string_view, int> seen;
-    std::vector<std::pair<int, Entry*>> ranked;
-    for (Entry* e : list) {
-        // Those that only generate are in nobody's way.
-        const bool works = e->seeing || e->prefilling();
-        ranked.emplace_back(works ? seen[e->queue]++ : 0, e);
-    }
-    std::ranges::stable_sort(ranked, {}, &std::pair<int, Entry*>::first);
-    for (size_t i = 0; i < list.size(); ++i) list[i] = ranked[i].second;
-    return list;
+std::vector<Entry*> Scheduler::to_see() const {
+    return in_turn(
+        running_, [](const Entry* e) { return e->seeing; }, &Entry::seen_at);
 }
 
 int Scheduler::waiting() const {

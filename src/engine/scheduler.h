@@ -36,13 +36,20 @@ struct Entry {
     int64_t stored = 0;  // tokens whose keys and values lie in them, once the step is done
     int64_t known = 0;   // of these, found when it began
     int preemptions = 0;
-    int overtaken = 0;     // by others, while it did not fit
-    bool blocked = false;  // it does not fit, in this admission
+    int gave_way = 0;                       // before anything was computed
+    int overtaken = 0;                      // by others, while it did not fit
+    int64_t prefilled_at = 0, seen_at = 0;  // steps in which it had its last share of such work
+    bool blocked = false;                   // it does not fit or has given way, in this admission
 
     // Tokens that must be stored before the next one can be chosen.
     int64_t target() const { return made == 0 ? prompt : prompt + made - 1; }
     bool prefilling() const { return running && stored < target(); }
     bool decoding() const { return running && made > 0 && stored == target(); }
+};
+
+// Who runs from now on, and who had to give way and waits again.
+struct Admission {
+    std::vector<Entry*> admitted, displaced;
 };
 
 // Tokens of a prompt, or of what has to be computed again.
@@ -72,17 +79,18 @@ struct SchedulerOptions {
 
 // Decides who is computed when. It knows neither tensors nor models, and its clock is the caller's.
 //
-// Order: the lowest priority first, where ten seconds of waiting count as one level; within a level
-// deficit round-robin over the queues by cost, within a queue the first first. One that does not
-// fit may be overtaken by later ones 16 times.
-// Blocks: a sequence begins with room for its prompt, when one more for each that runs is left, and
-// takes blocks as its answer grows. When none is left, the newest of the last priority loses its
-// own and is computed again later: at most three times, then it gets all that it may need at once.
-// The oldest never does.
+// Order: the lowest priority first, where ten seconds of waiting count as one level, up to that of
+// the first who waits; within a level deficit round-robin over the queues by cost, within a queue
+// the first first. One that does not fit may be overtaken by later ones 16 times. A queue of which
+// nothing runs need not wait for the work of another to end: what has not been begun of it gives
+// way. Blocks: a sequence begins with room for its prompt, when one more for each that runs is
+// left, and takes blocks as its answer grows. When none is left, the newest of the last priority
+// loses its own and is computed again later: at most three times, then it gets all that it may need
+// at once. The oldest never does.
 class Scheduler {
   public:
     using Clock = Entry::Clock;
-    static constexpr int most_overtakes = 16, most_preemptions = 3;
+    static constexpr int most_overtakes = 16, most_preemptions = 3, most_ways = 3;
     static constexpr std::chrono::seconds age_step{10};
 
     Scheduler(BlockPool&, const SchedulerOptions&);
@@ -90,12 +98,14 @@ class Scheduler {
     void add(Entry&, Clock::time_point now);
     void remove(Entry&);  // ended, or not wanted any more
     std::vector<Entry*> overdue(Clock::time_point now) const;
-    // Those that run from now on. Their known blocks are held, blocks for the rest are taken.
-    std::vector<Entry*> admit(Clock::time_point now);
+    // Known blocks of the admitted are held, blocks for the rest of their prompts are taken.
+    Admission admit(Clock::time_point now);
     Step plan();
 
-    // Running entries by whose turn it is: of each queue the first, then the second.
-    std::vector<Entry*> in_turn() const;
+    // Running ones whose pictures are to be seen, by whose turn it is: of each queue the first,
+    // then the second; of queues the one first that had nothing for longest.
+    std::vector<Entry*> to_see() const;
+    void seen(Entry& e) { e.seen_at = steps_; }                      // it had a share of this step
     const std::vector<Entry*>& running() const { return running_; }  // in the order of admission
     int waiting() const;
     int preempted() const;                                     // waiting ones that had begun
@@ -113,11 +123,20 @@ class Scheduler {
         std::vector<Entry*> waiting = {};
     };
     void enqueue(Entry&);
+    void release(Entry&);
     void leave_queue(const Entry&);
     double cost(const Entry&) const;
-    int64_t level(const Entry&, Clock::time_point now) const;
-    Entry* first_of(const Queue&, Clock::time_point now) const;
-    Entry* next(Clock::time_point now);
+    // Whose turn it is: by priority and waiting, then by arrival.
+    struct Rank {
+        int64_t level;
+        uint64_t id;
+        auto operator<=>(const Rank&) const = default;
+    };
+    Rank rank(const Entry&) const;
+    Entry* first_of(const Queue&) const;
+    Entry* next();
+    bool seat(Entry&);
+    bool make_way(const Entry&, Admission&);
     bool take_prompt(Entry&);
     int64_t reserve() const;
     bool grow(Entry&, Step&);
@@ -131,6 +150,9 @@ class Scheduler {
     std::list<Queue> queues_;  // with somebody waiting; in front the one whose turn it is
     std::vector<Entry*> running_;
     StepCosts costs_;
+    Clock::time_point now_{};  // of the admission
+    int first_priority_ = 0;   // of those that wait then
+    int64_t steps_ = 0;
     bool short_of_blocks_ = false;
     bool pictures_turn_ = false;  // where a step has time for one kind of work only
 };

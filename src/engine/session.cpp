@@ -70,6 +70,12 @@ PictureRows Session::picture_rows() {
     return all;
 }
 
+std::vector<std::shared_ptr<const Tiles>> Session::unseen() const {
+    std::vector<std::shared_ptr<const Tiles>> all;
+    for (const Picture& p : pictures_) all.push_back(p.tiles);
+    return all;
+}
+
 void Session::add(const std::string& question, std::vector<Picture> pictures, bool combine) {
     Exchange turn{question, {}, combine, std::nullopt};
     // The reference puts a mark where the user wrote none, in a first question only (spec 6.2 step
@@ -124,9 +130,11 @@ Reply Session::finish(Task& task, Answer answer) {
     reply.ids = std::move(answer.ids);
     reply.end = answer.end;
     reply.score = answer.score;
+    reply.vision_ms = answer.vision_ms;
     reply.prefill_ms = answer.prefill_ms;
     reply.decode_ms = answer.decode_ms;
     reply.cached_tokens = answer.cached_tokens;
+    reply.computed_tiles = answer.tiles_computed;
     for (Picture& p : pictures_) {
         reply.image_tokens += tokens_per_tile * p.tiles->count;
         reply.computed_tiles += std::exchange(p.seen.computed, 0);  // counts for one answer

@@ -30,8 +30,9 @@ StepLoop::StepLoop(Engine& engine, const LoopOptions& options)
       options_(options),
       shares_(!options.reference && engine.types().outliers_from == 0),
       keeps_(shares_ && engine.keeps_prefixes()),
-      cache_(keeps_ ? engine.borrow_cache(options.cache_tokens)
-                    : std::make_shared<KvCache>(engine.make_cache(options.cache_tokens))),
+      cache_(keeps_ && !options.own_cache
+                 ? engine.borrow_cache(options.cache_tokens)
+                 : std::make_shared<KvCache>(engine.make_cache(options.cache_tokens))),
       scheduler_(cache_->pool(), {.max_sequences = options.max_sequences,
                                   .chunk = options.chunk,
                                   .step_budget_ms = options.step_budget_ms,
@@ -119,9 +120,19 @@ void StepLoop::begin(Sequence& s) {
                           engine_.context_token()));
 }
 
+// It has lost its turn, though not the rows of tiles that were seen.
+void StepLoop::put_back(Sequence& s) {
+    tower_.drop(s.entry.id);
+    s.tiles_left = 0;
+    s.rows = {};
+}
+
 // Asks for the rows of its pictures from a place on.
 void StepLoop::see(Sequence& s, int64_t first_place) {
     const size_t first = size_t(first_place / engine_.model().vision.rows_per_tile());
+    if (const auto choice = sequences_.find(s.g.sibling_of); choice != sequences_.end())
+        if (choice->second->tile_rows.size() == s.tile_rows.size())
+            s.tile_rows = choice->second->tile_rows;
     size_t t = 0;
     for (const auto& picture : s.g.unseen)
         for (int n = 0; n < picture->count; ++n, ++t) {
@@ -258,9 +269,9 @@ Tensor StepLoop::run_pass(const Step& step, std::vector<Sequence*>& chosen, Step
 
 void StepLoop::run_tower(double ms, StepReport& report) {
     std::vector<uint64_t> turn;
-    for (const Entry* e : scheduler_.in_turn())
-        if (e->seeing) turn.push_back(e->id);
+    for (const Entry* e : scheduler_.to_see()) turn.push_back(e->id);
     const Tower::Work work = tower_.advance(ms, turn);
+    for (const uint64_t id : tower_.owners_of_batch()) scheduler_.seen(sequences_.at(id)->entry);
     report.vision_ms = work.layers_ms;
     report.projector_ms = work.projector_ms;
     report.tiles = int(work.seen.size());
@@ -270,6 +281,7 @@ void StepLoop::run_tower(double ms, StepReport& report) {
         engine_.keep_rows(seen.key, seen.rows);
         for (const auto& [owner, place] : seen.wanted) {
             Sequence& s = *sequences_.at(owner);
+            scheduler_.seen(s.entry);
             s.tile_rows[place] = seen.rows;
             if (--s.tiles_left > 0) continue;
             s.entry.seeing = false;
@@ -282,19 +294,23 @@ void StepLoop::end(Sequence& s, Answer::End how, std::exception_ptr error) {
     if (s.ended) return;
     s.ended = true;
     ended_.push_back(s.entry.id);
+    Answer& a = s.answer;
+    (!s.begun         ? a.queue_ms
+     : s.entry.seeing ? a.vision_ms
+     : a.ids.empty()  ? a.prefill_ms
+                      : a.decode_ms) += s.watch.ms();
     scheduler_.remove(s.entry);
     tower_.drop(s.entry.id);
     scheduler_.costs().learn_answer(s.entry.made);
-    s.answer.end = how;
-    s.answer.error = std::move(error);
-    s.answer.preemptions = s.entry.preemptions;
-    (s.answer.ids.empty() ? s.answer.prefill_ms : s.answer.decode_ms) = s.watch.ms();
-    if (s.g.on_end) s.g.on_end(std::move(s.answer));
+    a.end = how;
+    a.error = std::move(error);
+    a.preemptions = s.entry.preemptions;
+    if (s.g.on_end) s.g.on_end(std::move(a));
 }
 
 void StepLoop::choose(Sequence& s, std::span<const float> logits) {
     if (s.ended) return;
-    if (s.answer.ids.empty()) s.answer.prefill_ms = s.watch.lap();
+    if (s.answer.ids.empty()) s.answer.prefill_ms += s.watch.lap();
     bool more = true;
     int id = 0;
     try {
@@ -303,7 +319,7 @@ void StepLoop::choose(Sequence& s, std::span<const float> logits) {
         s.answer.ids.push_back(id);
         ++s.entry.made;
         ++counts_.generated_tokens;
-        if (id == engine_.stop_token() && !s.g.options.ignore_eos) return end(s, Answer::End::stop);
+        if (s.sampler.stops(id)) return end(s, Answer::End::stop);
         if (s.g.on_token) more = s.g.on_token(id);
     } catch (...) {
         return end(s, Answer::End::failed, std::current_exception());
@@ -372,10 +388,7 @@ void StepLoop::look(double ms, StepReport& report) {
 void StepLoop::compute(StepReport& report) {
     Step step = scheduler_.plan();
     for (Entry* e : step.preempted) {
-        Sequence& s = of(*e);
-        tower_.drop(e->id);
-        s.tiles_left = 0;
-        s.rows = {};
+        put_back(of(*e));
         ++counts_.preemptions;
     }
     embed_new(step);
@@ -399,7 +412,9 @@ bool StepLoop::step() {
         const Mark mark(stepping_);
         const Clock::time_point now = Clock::now();
         for (Entry* e : scheduler_.overdue(now)) end(of(*e), Answer::End::deadline);
-        for (Entry* e : scheduler_.admit(now)) begin(of(*e));
+        const Admission admission = scheduler_.admit(now);
+        for (Entry* e : admission.displaced) put_back(of(*e));
+        for (Entry* e : admission.admitted) begin(of(*e));
         compute(report);
         for (const auto& [id, s] : sequences_)
             if (s->cancelled) end(*s, Answer::End::cancelled);

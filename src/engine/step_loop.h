@@ -14,6 +14,7 @@ namespace internvl {
 struct LoopOptions {
     int max_sequences = 8;      // in the making at a time
     int64_t cache_tokens = 0;   // keys and values held at a time
+    bool own_cache = false;     // of just that size, which remembers nothing from before the loop
     int64_t chunk = 512;        // prompt tokens a step; does not change a bit of any answer
     double step_budget_ms = 0;  // of a step for pictures and prompts while answers run, 0 = any
     // Compute as one instance of the reference: its rotary tables, which look at the longest of all
@@ -60,6 +61,7 @@ class StepLoop {
     struct Sequence;
     Sequence& of(const Entry& e) { return *sequences_.at(e.id); }
     void begin(Sequence&);
+    void put_back(Sequence&);
     void see(Sequence&, int64_t first_place);
     View picture_rows(const Sequence&, int64_t first, Tensor& keeper);
     void embed(Sequence&, int64_t first);

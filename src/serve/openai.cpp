@@ -13,7 +13,6 @@ using nlohmann::json;
 
 namespace {
 
-
 // A number within [low, high] into `out`, if the field is there.
 template <class T>
 void number(const json& body, const std::string& at, const char* name, double low, double high,
@@ -166,7 +165,7 @@ ImageOptions picture_options(const json& spec, const std::string& at, ImageOptio
     return o;
 }
 
-Photo parse_picture(const json& part, const std::string& at, const RequestDefaults& defaults) {
+Photo parse_picture(const json& part, const std::string& at, const DialogueDefaults& defaults) {
     const std::string& url = address(part, "image_url", at + "image_url");
     const ImageOptions options =
         picture_options(part["image_url"], at + "image_url.", defaults.image);
@@ -179,7 +178,7 @@ Photo parse_picture(const json& part, const std::string& at, const RequestDefaul
     }
 }
 
-Video parse_video(const json& part, const std::string& at, const RequestDefaults& defaults) {
+Video parse_video(const json& part, const std::string& at, const DialogueDefaults& defaults) {
     const std::string& url = address(part, "video_url", at + "video_url");
     const json& spec = part["video_url"];
     VideoOptions options = defaults.video;
@@ -215,7 +214,7 @@ void append_text(std::string& text, const std::string& more) {
 
 // A user's message on its way to a round.
 struct UserMessage {
-    const RequestDefaults& defaults;
+    const DialogueDefaults& defaults;
     int earlier;  // pictures before it in the conversation
     Round round = {};
     std::string marked = {};  // the text with a mark where each picture stood
@@ -244,7 +243,7 @@ struct UserMessage {
             has_video = true;
         } else {
             refuse("unsupported_content_part", at + "type",
-                   "a part must be text, image_url or video_url, found " + shown(std::string_view(type)));
+                   "a part must be text, image_url or video_url, found " + shown(type));
         }
     }
 
@@ -276,7 +275,7 @@ std::string text_of(const json& content, const std::string& at) {
     return text;
 }
 
-void parse_messages(const json& messages, const RequestDefaults& defaults, Dialogue& d) {
+void parse_messages(const json& messages, const DialogueDefaults& defaults, Dialogue& d) {
     int pictures = 0;
     for (size_t i = 0; i < messages.size(); ++i) {
         const json& m = messages[i];
@@ -314,14 +313,14 @@ void parse_messages(const json& messages, const RequestDefaults& defaults, Dialo
 
 }  // namespace
 
-ChatRequest parse_chat_request(const json& body, const RequestDefaults& defaults) {
+DialogueRequest parse_dialogue_request(const json& body, const DialogueDefaults& defaults) {
     if (!body.is_object()) refuse("invalid_type", "body", "the body must be an object");
     const auto messages = body.find("messages");
     if (messages == body.end() || !messages->is_array() || messages->empty() ||
         messages->size() > 512)
         refuse("missing_field", "messages", "messages must be a list of 1 to 512 messages");
     refuse_unsupported(body);
-    ChatRequest request;
+    DialogueRequest request;
     if (const json model = body.value("model", json()); model.is_string()) request.model = model;
     request.dialogue.generate = parse_generation(body, defaults.generate);
     request.dialogue.combine = body.value("image_placement", json()) == "combined";

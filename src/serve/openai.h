@@ -8,14 +8,14 @@
 namespace internvl {
 
 // What holds where a request does not say otherwise, and where its files may lie.
-struct RequestDefaults {
+struct DialogueDefaults {
     GenerateOptions generate;
     ImageOptions image;
     VideoOptions video;
     std::string folder;  // of relative paths and file: addresses
 };
 
-struct ChatRequest {
+struct DialogueRequest {
     std::string model;
     Dialogue dialogue;
     bool return_token_ids = false;
@@ -24,7 +24,7 @@ struct ChatRequest {
 // The body of a chat completion (api.md 1.2, 2): messages with text, pictures and videos from data:
 // addresses and files. What would change the answer and is not supported is refused by name. Throws
 // RequestError.
-ChatRequest parse_chat_request(const nlohmann::json& body, const RequestDefaults&);
+DialogueRequest parse_dialogue_request(const nlohmann::json& body, const DialogueDefaults&);
 
 // What an answer says besides its text.
 struct Envelope {

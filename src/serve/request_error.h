@@ -26,7 +26,7 @@ std::vector<std::pair<std::string, std::string>> error_headers(const RequestErro
 
 // A value of a request as messages may show it: escaped, at most 64 characters.
 std::string shown(const nlohmann::json& value);
-std::string shown(std::string_view text);
+std::string quoted(std::string_view text);
 
 [[noreturn]] void refuse(const char* code, const std::string& param, const std::string& message);
 

@@ -4,11 +4,11 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     using namespace internvl;
-    RequestDefaults defaults;
+    DialogueDefaults defaults;
     defaults.folder = "/nonexistent";
     try {
         const auto body = parse_json({reinterpret_cast<const char*>(data), size}, "input");
-        const ChatRequest r = parse_chat_request(body, defaults);
+        const DialogueRequest r = parse_dialogue_request(body, defaults);
         if (r.dialogue.rounds.empty() || r.dialogue.rounds.back().answer) __builtin_trap();
     } catch (const RequestError& e) {
         if (e.code.empty() || error_body(e).empty()) __builtin_trap();

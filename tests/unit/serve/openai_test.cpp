@@ -7,8 +7,8 @@ namespace internvl {
 
 using nlohmann::json;
 
-static RequestDefaults defaults() {
-    RequestDefaults d;
+static DialogueDefaults defaults() {
+    DialogueDefaults d;
     d.folder = golden("media");
     return d;
 }
@@ -25,7 +25,7 @@ static json picture(const std::string& file = "rgb_1tile.png") {
 
 static std::string code_of(const json& body) {
     try {
-        parse_chat_request(body, defaults());
+        parse_dialogue_request(body, defaults());
     } catch (const RequestError& e) {
         return e.code;
     }
@@ -34,7 +34,7 @@ static std::string code_of(const json& body) {
 
 TEST(OpenAi, PlacesMedia) {
     const auto question = [](const json& content) {
-        return parse_chat_request(user(content), defaults()).dialogue.rounds[0].question;
+        return parse_dialogue_request(user(content), defaults()).dialogue.rounds[0].question;
     };
     EXPECT_EQ(question("plain"), "plain");
     EXPECT_EQ(question({text("a"), picture()}), "a");
@@ -57,7 +57,7 @@ TEST(OpenAi, ReadsHistoryAndOptions) {
                        {"seed", 11},
                        {"stop", {"x", "y"}},
                        {"user", "somebody"}};
-    const ChatRequest r = parse_chat_request(body, defaults());
+    const DialogueRequest r = parse_dialogue_request(body, defaults());
     EXPECT_EQ(r.dialogue.system, "Be brief.");
     ASSERT_EQ(r.dialogue.rounds.size(), 2u);
     EXPECT_EQ(r.dialogue.rounds[0].answer, "yes");
@@ -65,7 +65,7 @@ TEST(OpenAi, ReadsHistoryAndOptions) {
     EXPECT_EQ(r.dialogue.generate.max_new_tokens, 7);
     EXPECT_TRUE(r.dialogue.generate.do_sample);
     EXPECT_EQ(r.dialogue.generate.stop.size(), 2u);
-    EXPECT_FALSE(parse_chat_request(user("a"), defaults()).dialogue.generate.do_sample);
+    EXPECT_FALSE(parse_dialogue_request(user("a"), defaults()).dialogue.generate.do_sample);
 }
 
 TEST(OpenAi, DataAddressesAndDetail) {
@@ -75,7 +75,7 @@ TEST(OpenAi, DataAddressesAndDetail) {
     part["image_url"] = {{"url", "data:image/png;base64,AAAA"}};
     EXPECT_EQ(code_of(user(json::array({part}))), "invalid_image");
     part["image_url"] = {{"url", "thirteen_tiles.jpg"}, {"detail", "low"}};
-    const auto r = parse_chat_request(user(json::array({part})), defaults());
+    const auto r = parse_dialogue_request(user(json::array({part})), defaults());
     EXPECT_EQ(std::get<Photo>(r.dialogue.rounds[0].media[0]).tiles(), 1);
     part["image_url"]["detail"] = "tiny";
     EXPECT_EQ(code_of(user(json::array({part}))), "invalid_value");
