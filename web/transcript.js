@@ -1,0 +1,168 @@
+// Questions and answers on the page.
+import {$, copyButton, count, el, icon, iconButton, plural, seconds, Speaker} from './dom.js';
+import {boxesAsJson, legend, pictureWithBoxes, readable} from './boxes.js';
+import {isBusy, isRemembered, picturesOf} from './conversation.js';
+import {render} from './markdown.js';
+import {showPicture, showVideo} from './viewer.js';
+import {urlOf} from './store.js';
+
+const finishWords = {stop: 'finish reason: stop', length: 'finish reason: length (cut at the longest answer)'};
+
+function statsText({stats, finish, state}) {
+    const parts = [];
+    if (stats?.tokens) parts.push(plural(stats.tokens, 'token'));
+    if (stats?.rate) parts.push(`${stats.rate.toFixed(1)} tokens/s`);
+    if (stats?.first) parts.push(`first token after ${seconds(stats.first)}`);
+    if (stats?.cached) parts.push(`${count(stats.cached)} of ${count(stats.prompt)} prompt tokens from the cache`);
+    if (state === 'done' && finish) parts.push(finishWords[finish] ?? `finish reason: ${finish}`);
+    if (state === 'stopped') parts.push('stopped');
+    return parts;
+}
+
+// One turn. `acts`: {edit, regenerate, proceed, openKey}.
+class TurnView {
+    #speaker = new Speaker();
+    #frame = null;
+
+    constructor(turn, index, turns, acts) {
+        Object.assign(this, {turn, index, turns, acts});
+        this.body = el('div', {class: 'prose'});
+        this.status = el('p', {class: 'status', role: 'status', hidden: true});
+        this.extra = el('div', {class: 'extra'});
+        this.stats = el('span', {class: 'stats'});
+        this.tools = el('div', {class: 'answer-tools'});
+        this.answer = el('article', {class: 'answer', 'aria-label': `Answer ${index + 1}`}, this.body, this.status, this.extra,
+            el('footer', {}, this.tools, this.stats));
+        this.node = el('li', {class: 'turn'}, this.#question(), this.answer);
+        if (turn.answer) this.update();
+    }
+
+    #question() {
+        const {text, media} = this.turn.question;
+        const thumbs = media.map((each) => {
+            const isVideo = each.kind === 'video';
+            const preview = isVideo ? el('video', {muted: true, preload: 'metadata', tabindex: '-1'}) : el('img', {alt: ''});
+            urlOf(each.id).then((url) => (url ? (preview.src = url) : preview.replaceWith(el('span', {class: 'lost'}, 'no longer kept'))));
+            return el('li', {}, el('button', {type: 'button', class: 'thumb', 'aria-label': `Show ${each.name}`, title: each.name,
+                onclick: () => (isVideo ? showVideo(each) : showPicture(each))}, preview));
+        });
+        return el('article', {class: 'question', 'aria-label': `Question ${this.index + 1}`},
+            thumbs.length ? el('ul', {class: 'thumbs'}, thumbs) : null,
+            text ? el('p', {class: 'bubble'}, text) : null,
+            el('div', {class: 'question-tools'},
+                copyButton('Copy the question', () => text),
+                iconButton('edit', 'Edit the question', () => this.acts.edit(this.index), {class: 'edit'})));
+    }
+
+    // Draws the answer at the next frame, however many tokens come before it.
+    schedule() {
+        this.#frame ??= requestAnimationFrame(() => {
+            this.#frame = null;
+            this.update();
+        });
+    }
+
+    update(note = '') {
+        const {answer} = this.turn;
+        const text = readable(answer.text);
+        const busy = isBusy(answer);
+        this.answer.setAttribute('aria-busy', String(busy));
+        this.answer.dataset.state = answer.state;
+        this.answer.dataset.finish = answer.finish ?? '';
+        render(this.body, text);
+        if (answer.state === 'running') this.#speaker.hear(text);
+        this.body.classList.toggle('growing', answer.state === 'running');
+        this.#drawStatus(answer, note);
+        this.stats.replaceChildren(...statsText(answer).map((part) => el('span', {}, part)));
+        if (!busy) this.#finish(answer, text);
+        else {
+            this.tools.replaceChildren();
+            this.extra.replaceChildren();
+        }
+    }
+
+    // The sentences that an answer ended with; not called for answers of earlier visits.
+    speakRest() {
+        this.#speaker.finish(readable(this.turn.answer.text));
+    }
+
+    #drawStatus({state, error}, note) {
+        const waiting = state === 'waiting';
+        this.status.hidden = !waiting && state !== 'failed' && !note;
+        this.status.classList.toggle('error', state === 'failed');
+        if (state === 'failed') {
+            this.status.replaceChildren(el('span', {class: 'message'}, error.message),
+                error.requestId ? el('span', {class: 'quiet'}, 'request ', el('code', {class: 'request-id'}, error.requestId)) : '',
+                error.status === 401 ? el('button', {type: 'button', class: 'secondary', onclick: () => this.acts.openKey()}, 'Enter the API key') : '');
+        } else if (waiting) {
+            this.status.replaceChildren(el('span', {class: 'dots', 'aria-hidden': 'true'}, el('i'), el('i'), el('i')), el('span', {class: 'note'}, note || 'Reading'));
+        }
+    }
+
+    #finish(answer, text) {
+        const isLast = this.index === this.turns.length - 1;
+        this.tools.replaceChildren(...[
+            text ? copyButton('Copy the answer', () => text) : null,
+            isLast ? iconButton('again', answer.text ? 'Regenerate the answer' : 'Ask again', () => this.acts.regenerate(this.index), {class: 'regenerate'}) : null,
+            isLast && answer.text && (answer.finish === 'length' || answer.state === 'stopped')
+                ? el('button', {type: 'button', class: 'secondary proceed', onclick: () => this.acts.proceed(this.index)}, icon('more'), 'Continue') : null,
+            !isRemembered(this.turn) && !isLast ? el('span', {class: 'quiet'}, 'left out of later questions') : null,
+        ].filter(Boolean));
+        this.extra.replaceChildren();
+        if (answer.boxes.length) this.#drawBoxes(answer);
+    }
+
+    // Boxes belong to a picture of this question, else of the nearest one before; with several, one may choose.
+    #drawBoxes(answer) {
+        const own = picturesOf([this.turn]);
+        const all = picturesOf(this.turns.slice(0, this.index + 1));
+        const nearest = this.turns.slice(0, this.index + 1).reverse().map((turn) => picturesOf([turn])).find((list) => list.length) ?? [];
+        const media = all.find(({id}) => id === answer.boxPicture) ?? own[0] ?? nearest[0];
+        if (!media) return;
+        urlOf(media.id).then((url) => {
+            if (url === null) return;
+            const picture = pictureWithBoxes(url, `${media.name} with ${plural(answer.boxes.length, 'box').replace('boxs', 'boxes')}`, answer.boxes);
+            const choose = all.length > 1 ? el('label', {class: 'which'}, 'on ', el('select', {onchange: (event) => {
+                answer.boxPicture = event.target.value;
+                this.acts.save();
+                this.#drawBoxes(answer);
+            }}, all.map(({id, name}, i) => el('option', {value: id, selected: id === media.id}, `${i + 1}: ${name}`)))) : null;
+            this.extra.replaceChildren(el('figure', {class: 'grounded'}, picture, el('figcaption', {},
+                legend(answer.boxes, media),
+                el('div', {class: 'figure-tools'}, choose, el('span', {class: 'grow'}),
+                    copyButton('Copy all boxes as JSON', () => boxesAsJson(answer.boxes, media)),
+                    iconButton('zoom-in', 'Show the picture large', () => showPicture(media, answer.boxes))))));
+        });
+    }
+}
+
+const nearEnd = 120;  // pixels
+
+export class Transcript {
+    #views = [];
+
+    constructor(acts) {
+        this.acts = acts;
+    }
+
+    show(turns) {
+        this.#views = turns.map((turn, index) => new TurnView(turn, index, turns, this.acts));
+        $('transcript').replaceChildren(...this.#views.map(({node}) => node));
+    }
+
+    view(index) {
+        return this.#views[index];
+    }
+
+    // Keeps the end in sight, unless the reader has scrolled away from it.
+    static follow(act) {
+        const page = document.scrollingElement;
+        const following = page.scrollHeight - page.scrollTop - page.clientHeight < nearEnd;
+        act();
+        if (following) page.scrollTop = page.scrollHeight;
+    }
+
+    toEnd() {
+        document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
+    }
+}
