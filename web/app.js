@@ -135,7 +135,7 @@ async function answer(index, proceed) {
     const view = transcript.view(index);
     await runAnswer({
         turns: mine.turns.slice(0, index + 1), server, model: model.id, settings, signal: controller.signal,
-        changed: (note) => mine === conversation && Transcript.follow(() => (note ? view.update(note) : view.schedule())),
+        changed: (note) => mine === conversation && (note ? view.update(note) : view.schedule()),
     });
     if (running?.turn === turn) {
         running = null;
@@ -145,7 +145,7 @@ async function answer(index, proceed) {
         if (store.readConversation(mine.id)) store.writeConversation(mine);
         return drawList();
     }
-    Transcript.follow(() => view.update());
+    view.update();
     view.speakRest();
     announce({done: 'The answer is complete', stopped: 'Stopped', failed: 'The answer failed'}[turn.answer.state]);
     save();

@@ -1,6 +1,6 @@
 // What a question would cost, told by the service before anything is sent. Sizes are enough for pictures: no pixel
 // leaves the page for an estimate.
-import {defaultFrames, mediaOf, messagesOf, newTurn} from './conversation.js';
+import {defaultFrames, isRemembered, mediaOf, messagesOf, newTurn} from './conversation.js';
 
 const frameTokens = 256, wrapTokens = 2;
 
@@ -57,7 +57,7 @@ export class Estimator {
     // The whole prompt of `turns` with `draft` ({text, media}) as the last question:
     // {pictures: Map of id -> estimate, text, image, total, context, reserve, fits, exact, seconds}.
     async budget(turns, draft, model, {system, max_tokens: reserve}) {
-        const asked = [...turns, newTurn(draft.text, draft.media)];
+        const asked = [...turns.filter(isRemembered), newTurn(draft.text, draft.media)];
         const media = mediaOf(asked);
         const pictures = media.filter(({kind}) => kind === 'picture');
         const [text, ...estimates] = await Promise.all([this.#text(asked, model, system), ...pictures.map((each) => this.picture(each))]);
@@ -65,12 +65,13 @@ export class Estimator {
         const image = estimates.reduce((sum, {tokens}) => sum + tokens, 0) + frames * frameTokens;
         const words = text.text_tokens + frames * wrapTokens;
         const total = words + image, context = text.max_model_len;
-        const timed = estimates.length > 0 && frames === 0 && estimates.every(({seconds}) => seconds);
+        const known = new Map(pictures.map(({id}, i) => [id, estimates[i]]));
+        // What earlier questions showed is likely to be in the service's caches; only new pictures take their time.
+        const fresh = draft.media.filter(({kind}) => kind === 'picture').map(({id}) => known.get(id).seconds);
         return {
-            pictures: new Map(pictures.map(({id}, i) => [id, estimates[i]])),
-            text: words, image, total, context, reserve: reserve ?? 1, exact: frames === 0,
+            pictures: known, text: words, image, total, context, reserve: reserve ?? 1, exact: frames === 0,
             fits: total + (reserve ?? 1) <= context,
-            seconds: timed ? estimates.reduce((sum, {seconds}) => sum + seconds.vision + seconds.prefill, 0) : null,
+            seconds: fresh.length && fresh.every(Boolean) ? fresh.reduce((sum, {vision, prefill}) => sum + vision + prefill, 0) : null,
         };
     }
 

@@ -48,10 +48,11 @@ class TurnView {
         });
         return el('article', {class: 'question', 'aria-label': `Question ${this.index + 1}`},
             thumbs.length ? el('ul', {class: 'thumbs'}, thumbs) : null,
-            text ? el('p', {class: 'bubble'}, text) : null,
-            el('div', {class: 'question-tools'},
-                copyButton('Copy the question', () => text),
-                iconButton('edit', 'Edit the question', () => this.acts.edit(this.index), {class: 'edit'})));
+            el('div', {class: 'said'},
+                text ? el('p', {class: 'bubble'}, text) : null,
+                el('div', {class: 'question-tools'},
+                    text ? copyButton('Copy the question', () => text) : null,
+                    iconButton('edit', 'Edit the question', () => this.acts.edit(this.index), {class: 'edit'}))));
     }
 
     // Draws the answer at the next frame, however many tokens come before it.
@@ -140,9 +141,20 @@ const nearEnd = 120;  // pixels
 
 export class Transcript {
     #views = [];
+    #following = false;  // the end is kept in sight until the reader scrolls away from it
+    #scrolled = 0;
 
     constructor(acts) {
         this.acts = acts;
+        const page = document.scrollingElement;
+        addEventListener('scroll', () => {
+            const up = page.scrollTop < this.#scrolled;
+            this.#scrolled = page.scrollTop;
+            const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < nearEnd;
+            if (up || atEnd) this.#following = atEnd;
+        }, {passive: true});
+        const observer = new ResizeObserver(() => this.#following && this.toEnd());
+        for (const each of [$('transcript'), $('composer')]) observer.observe(each);
     }
 
     show(turns) {
@@ -154,15 +166,9 @@ export class Transcript {
         return this.#views[index];
     }
 
-    // Keeps the end in sight, unless the reader has scrolled away from it.
-    static follow(act) {
-        const page = document.scrollingElement;
-        const following = page.scrollHeight - page.scrollTop - page.clientHeight < nearEnd;
-        act();
-        if (following) page.scrollTop = page.scrollHeight;
-    }
-
+    // Goes to the end, and stays there while the conversation grows.
     toEnd() {
+        this.#following = true;
         document.scrollingElement.scrollTop = document.scrollingElement.scrollHeight;
     }
 }

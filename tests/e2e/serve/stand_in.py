@@ -102,13 +102,13 @@ def image_row(index, width, height, fields):
             "tiles": tiles, "tokens": tiles * TILE_TOKENS}
 
 
-def png(red, green, blue):
-    """A picture of one colour, 448 x 448."""
+def png(red, green, blue, width=SIDE, height=SIDE):
+    """A picture of one colour."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    row = b"\0" + bytes((red, green, blue)) * SIDE
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(row * SIDE)) + chunk(b"IEND", b""))
+    row = b"\0" + bytes((red, green, blue)) * width
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+            chunk(b"IDAT", zlib.compress(row * height)) + chunk(b"IEND", b""))
 
 
 def tile_address(index, count):
