@@ -11,6 +11,7 @@ export class Composer extends EventTarget {
     #limitMax = 12;
     #asked = 0;        // number of the latest estimate
     #timer = null;
+    #refused = [];     // complaints about files, said until the question changes
     #editing = null;   // index of the turn that is being edited
     #history = () => [];
 
@@ -66,14 +67,15 @@ export class Composer extends EventTarget {
     clear() {
         this.#editing = null;
         this.#limit = null;
+        this.#refused = [];
         this.text = '';
         this.attachments.set([]);
         this.#drawEditing();
     }
 
     async take(files) {
-        const complaints = await this.attachments.add(files, this.videoBefore());
-        this.#complain(complaints);
+        this.#refused = await this.attachments.add(files, this.videoBefore());
+        this.#complain([]);
         this.focus();
     }
 
@@ -101,6 +103,7 @@ export class Composer extends EventTarget {
         const question = $('question');
         question.addEventListener('input', () => {
             this.#grow();
+            this.#refused = [];
             this.refresh();
         });
         question.addEventListener('keydown', (event) => {
@@ -138,10 +141,10 @@ export class Composer extends EventTarget {
             `Editing question ${this.#editing + 1}. What comes after it will be replaced.`, cancel));
     }
 
-    #complain(complaints) {
-        const target = $('warning');
-        target.hidden = complaints.length === 0;
-        target.replaceChildren(...complaints.map((each) => el('p', {}, each)));
+    #complain(complaints, ...controls) {
+        const all = [...this.#refused, ...complaints];
+        $('warning').hidden = all.length === 0;
+        $('warning').replaceChildren(...all.map((each) => el('p', {}, each)), ...controls);
     }
 
     // --- cost ---
@@ -150,6 +153,7 @@ export class Composer extends EventTarget {
         const number = ++this.#asked;
         const draft = {text: this.text, media: this.attachments.media};
         const history = this.#history();
+        if (!this.model()) return;  // the page refreshes this when it knows the model
         if (this.isEmpty && history.length === 0) {
             $('budget').replaceChildren();
             this.#complain([]);
@@ -203,9 +207,9 @@ export class Composer extends EventTarget {
     #drawWarning({fits, total, context, image, reserve}) {
         if (fits) return this.#complain([]);
         const forAnswer = reserve > 1 ? `, and the answer may take ${count(reserve)}` : '';
-        this.#complain([`This does not fit: the question takes ${count(total)} tokens${forAnswer}; the model holds ${count(context)}.`]);
-        if (image > 0)
-            $('warning').append(el('button', {type: 'button', class: 'secondary', id: 'fit', onclick: () => this.#fit(total - image, context, reserve)}, 'Lower the tile limit until it fits'));
+        const mend = image > 0 ? [el('button', {type: 'button', class: 'secondary', id: 'fit', onclick: () => this.#fit(total - image, context, reserve)},
+            'Lower the tile limit until it fits')] : [];
+        this.#complain([`This does not fit: the question takes ${count(total)} tokens${forAnswer}; the model holds ${count(context)}.`], ...mend);
     }
 
     async #fit(words, context, reserve) {
@@ -217,7 +221,7 @@ export class Composer extends EventTarget {
             return;
         }
         for (const media of earlier) if (media.kind === 'picture') media.limit = lowered(media, limit);
-        this.#limit = Math.min(limit, this.#limit ?? limit);
+        this.#limit = Math.min(limit, this.#limit ?? this.settings.values.tile_limit ?? limit);
         announce(`At most ${limit} tiles a picture`);
         this.refresh();
         this.focus();

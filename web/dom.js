@@ -74,7 +74,7 @@ export class Speaker {
     #said = 0;
 
     hear(text) {
-        const end = /[.!?…:;]["'”’)\]*_]*\s|[。！？]|\n/g;
+        const end = /(?<!\b\d{1,3})[.!?…:;]["'”’)\]*_]*\s|[。！？]|\n/g;
         end.lastIndex = this.#said;
         let upTo = this.#said;
         for (let match; (match = end.exec(text)) !== null;) upTo = end.lastIndex;
@@ -86,7 +86,7 @@ export class Speaker {
     }
 
     #say(text, upTo) {
-        const sentence = text.slice(this.#said, upTo).trim();
+        const sentence = text.slice(this.#said, upTo).replace(/[*_`#|]+/g, '').trim();
         this.#said = Math.max(this.#said, upTo);
         if (sentence) announce(sentence);
     }

@@ -49,18 +49,20 @@ export class Estimator {
         return {...image, seconds: reply.seconds, context: reply.max_model_len};
     }
 
-    async #text(turns, model, system) {
+    async #text(turns, model, {system, placement}) {
         const body = {model, messages: await messagesOf(turns, system, standIn)};
+        if (placement) body.image_placement = placement;
         return this.#remembered(JSON.stringify(body), () => this.#server.post('v1/estimate', body));
     }
 
     // The whole prompt of `turns` with `draft` ({text, media}) as the last question:
     // {pictures: Map of id -> estimate, text, image, total, context, reserve, fits, exact, seconds}.
-    async budget(turns, draft, model, {system, max_tokens: reserve}) {
+    async budget(turns, draft, model, settings) {
+        const reserve = settings.max_tokens ?? 1;
         const asked = [...turns.filter(isRemembered), newTurn(draft.text, draft.media)];
         const media = mediaOf(asked);
         const pictures = media.filter(({kind}) => kind === 'picture');
-        const [text, ...estimates] = await Promise.all([this.#text(asked, model, system), ...pictures.map((each) => this.picture(each))]);
+        const [text, ...estimates] = await Promise.all([this.#text(asked, model, settings), ...pictures.map((each) => this.picture(each))]);
         const frames = media.filter(({kind}) => kind === 'video').reduce((sum, {frames: n}) => sum + (n ?? defaultFrames), 0);
         const image = estimates.reduce((sum, {tokens}) => sum + tokens, 0) + frames * frameTokens;
         const words = text.text_tokens + frames * wrapTokens;
@@ -69,8 +71,8 @@ export class Estimator {
         // What earlier questions showed is likely to be in the service's caches; only new pictures take their time.
         const fresh = draft.media.filter(({kind}) => kind === 'picture').map(({id}) => known.get(id).seconds);
         return {
-            pictures: known, text: words, image, total, context, reserve: reserve ?? 1, exact: frames === 0,
-            fits: total + (reserve ?? 1) <= context,
+            pictures: known, text: words, image, total, context, reserve, exact: frames === 0,
+            fits: total + reserve <= context,
             seconds: fresh.length && fresh.every(Boolean) ? fresh.reduce((sum, {vision, prefill}) => sum + vision + prefill, 0) : null,
         };
     }

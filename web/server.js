@@ -85,19 +85,22 @@ export class Server {
     async* chat(body, signal) {
         const response = await this.#fetch('v1/chat/completions', {body, signal});
         const requestId = response.headers.get('x-request-id');
+        let complete = false;
         try {
             for await (const data of eventData(response.body)) {
-                if (data === '[DONE]') return;
+                if (data === '[DONE]') complete = true;  // read on to the end, so that the connection can serve again
+                if (complete) continue;
                 const chunk = JSON.parse(data);
                 if (chunk.error) throw new ServerError(chunk.error.message ?? 'The answer failed.', {status: 200, code: chunk.error.code ?? null, requestId});
                 yield chunk;
             }
         } catch (error) {
+            if (complete) return;
             if (error instanceof ServerError || error.name === 'AbortError') throw error;
             if (error instanceof SyntaxError) throw new ServerError('The server sent something that is not an answer.', {requestId});
             throw new ServerError('The connection was lost before the answer was complete.', {requestId});
         }
-        throw new ServerError('The connection ended before the answer was complete.', {requestId});
+        if (!complete) throw new ServerError('The connection ended before the answer was complete.', {requestId});
     }
 }
 

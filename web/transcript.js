@@ -33,7 +33,7 @@ class TurnView {
         this.tools = el('div', {class: 'answer-tools'});
         this.answer = el('article', {class: 'answer', 'aria-label': `Answer ${index + 1}`}, this.body, this.status, this.extra,
             el('footer', {}, this.tools, this.stats));
-        this.node = el('li', {class: 'turn'}, this.#question(), this.answer);
+        this.node = el('li', {class: 'turn'}, el('h2', {class: 'hidden'}, `Question ${index + 1}`), this.#question(), this.answer);
         if (turn.answer) this.update();
     }
 
@@ -153,7 +153,11 @@ export class Transcript {
             const atEnd = page.scrollHeight - page.scrollTop - page.clientHeight < nearEnd;
             if (up || atEnd) this.#following = atEnd;
         }, {passive: true});
-        const observer = new ResizeObserver(() => this.#following && this.toEnd());
+        const observer = new ResizeObserver(() => {
+            const sticks = getComputedStyle($('composer')).position === 'sticky';
+            document.documentElement.style.scrollPaddingBottom = sticks ? `${$('composer').offsetHeight + 8}px` : '';
+            if (this.#following) this.toEnd();
+        });
         for (const each of [$('transcript'), $('composer')]) observer.observe(each);
     }
 
