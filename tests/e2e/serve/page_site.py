@@ -30,6 +30,29 @@ CLIP = MEDIA / "clip_24fps.mp4"
 WATCH_POLICY = """addEventListener('securitypolicyviolation', (event) =>
     console.error('POLICY ' + event.violatedDirective + ' ' + event.blockedURI));"""
 
+BOXES = "The cat is here: <ref>the cat</ref><box>[[100, 200, 500, 800]]</box> and <ref>a window</ref><box>[[560, 20, 960, 470]]</box>."
+MARKDOWN = """## A short look
+
+The scene is **calm**, with *soft* light and a [source](https://example.org/a). It has:
+
+1. A red car
+2. Two people
+   - one with a hat
+   - one with a dog
+
+| object | count |
+| --- | ---: |
+| car | 1 |
+
+```python
+for box in boxes:
+    print(box)
+```
+
+> A quoted line.
+"""
+REFUSED = ("Failed to load resource",)  # what the browser itself writes about a status of 400 and more
+
 
 class Site:
     """The server under test."""
@@ -200,3 +223,25 @@ def visit(visit_with):
     opened = visit_with()
     yield opened
     opened.check_manners()
+
+
+def budget(page):
+    page.wait_for_timeout(450)
+    page.wait_for_selector("#total")
+    return int(page.get_attribute("#total", "data-total")), int(page.get_attribute("#total", "data-context"))
+
+
+def never_ends(visit):
+    """Asks for an answer that goes on for as long as the context lasts."""
+    visit.page.evaluate("localStorage.setItem('internvl.settings', JSON.stringify({max_tokens: 1500}))")
+    visit.page.reload()
+    until(visit.page, "document.querySelector('#model').textContent !== 'internvl'")
+    if visit.site.is_real:
+        visit.page.route("**/v1/chat/completions", lambda route: route.continue_(
+            post_data=json.dumps({**json.loads(route.request.post_data), "ignore_eos": True})))
+    visit.ask("Tell a long story.", wait=False)
+    until(visit.page, "document.querySelector('.answer[data-state=running] .prose')?.textContent.length > 5")
+
+
+def names_of(page):
+    return page.locator(".attachment .name").all_inner_texts()
