@@ -106,7 +106,7 @@ async function deleteAll() {
 
 // --- asking ---
 
-async function ask() {
+function ask() {
     const question = {text: composer.text.trim(), media: composer.attachments.media};
     const cut = composer.editing ?? conversation.turns.length;
     if (running) return;
@@ -116,8 +116,8 @@ async function ask() {
     const kept = new Set(mediaOf(conversation.turns).map(({id}) => id));
     composer.clear();
     store.dropMedia(before.filter(({id}) => !kept.has(id)));
-    if (question.media.length && !await store.keepMedia(question.media)) notice('This browser does not keep pictures. They will be lost when the page is closed.');
-    await answer(cut, false);
+    store.keepMedia(question.media).then((kept) => kept || notice('This browser does not keep pictures. They will be lost when the page is closed.'));
+    answer(cut, false);
 }
 
 // Answers question `index`, the last one; `proceed` goes on where the answer ended.
@@ -132,10 +132,10 @@ async function answer(index, proceed) {
     show();
     save();
     transcript.toEnd();
-    const view = transcript.view(index);
+    const view = () => (mine === conversation && conversation.turns[index] === turn ? transcript.view(index) : null);
     await runAnswer({
         turns: mine.turns.slice(0, index + 1), server, model: model.id, settings, signal: controller.signal,
-        changed: (note) => mine === conversation && (note ? view.update(note) : view.schedule()),
+        changed: (note) => (note ? view()?.update(note) : view()?.schedule()),
     });
     if (running?.turn === turn) {
         running = null;
@@ -145,8 +145,8 @@ async function answer(index, proceed) {
         if (store.readConversation(mine.id)) store.writeConversation(mine);
         return drawList();
     }
-    view.update();
-    view.speakRest();
+    view()?.update();
+    view()?.speakRest();
     announce({done: 'The answer is complete', stopped: 'Stopped', failed: 'The answer failed'}[turn.answer.state]);
     save();
     composer.refresh();
@@ -155,6 +155,7 @@ async function answer(index, proceed) {
 function stop() {
     if (!running) return;
     running.controller.abort();
+    running.turn.answer.state = 'stopped';
     running = null;
     composer.busy = false;
 }

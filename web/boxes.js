@@ -27,7 +27,7 @@ function tidy(box) {
 export function boxesOf(text) {
     const found = [];
     for (const match of text.matchAll(place)) {
-        const before = text.slice(0, match.index).split(/[\n.:;,\]]/).at(-1).trim().slice(-40);
+        const before = text.slice(0, match.index).split(/[\n.:;,\]>]/).at(-1).trim().slice(-40);
         for (const box of corners(match[3], match[2] !== undefined))
             found.push({label: (match[1] ?? before).trim(), box: tidy(box)});
     }

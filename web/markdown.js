@@ -2,19 +2,31 @@
 // never from markup; HTML in an answer stays text, pictures become links, and a link leads to http(s) or nowhere.
 import {el} from './dom.js';
 
+// What is emphasised is at most this long: without a bound, text that only opens emphasis would take forever.
+// A rule marked 'word' does not begin in the middle of a word.
 const inlineRules = [
     [/^\\([\\`*_{}[\]()#+\-.!|~<>])/, (m) => m[1]],
-    [/^(`+)([^]*?[^`])\1(?!`)/, (m) => el('code', {}, m[2].trim() || m[2])],
-    [/^\*\*(?=\S)([^]*?\S)\*\*(?!\*)/, (m) => el('strong', {}, inline(m[1]))],
-    [/^__(?=\S)([^]*?\S)__(?![\p{L}\p{N}_])/u, (m) => el('strong', {}, inline(m[1])), 'word'],
-    [/^\*(?=[^\s*])([^]*?[^\s*])\*(?!\*)/, (m) => el('em', {}, inline(m[1]))],
-    [/^_(?=[^\s_])([^]*?[^\s_])_(?![\p{L}\p{N}_])/u, (m) => el('em', {}, inline(m[1])), 'word'],
-    [/^~~(?=\S)([^]*?\S)~~/, (m) => el('del', {}, inline(m[1]))],
-    [/^!\[([^\]\n]*)\]\(([^()\s]+(?:\([^()\s]*\))?)[^)\n]*\)/, (m) => link(m[2], [`picture: ${m[1] || m[2]}`], m[0])],
-    [/^\[([^\]\n]+)\]\(([^()\s]+(?:\([^()\s]*\))?)[^)\n]*\)/, (m) => link(m[2], inline(m[1]), m[0])],
-    [/^<(https?:\/\/[^\s<>]+)>/, (m) => link(m[1], [m[1]], m[0])],
-    [/^https?:\/\/[^\s<>]*[^\s<>.,;:!?)\]'"]/, (m) => link(m[0], [m[0]], m[0]), 'word'],
+    [/^\*\*(?=\S)([^]{0,500}?\S)\*\*(?!\*)/, (m) => el('strong', {}, inline(m[1]))],
+    [/^__(?=\S)([^]{0,500}?\S)__(?![\p{L}\p{N}_])/u, (m) => el('strong', {}, inline(m[1])), 'word'],
+    [/^\*(?=[^\s*])([^]{0,500}?[^\s*])\*(?!\*)/, (m) => el('em', {}, inline(m[1])), 'word'],
+    [/^_(?=[^\s_])([^]{0,500}?[^\s_])_(?![\p{L}\p{N}_])/u, (m) => el('em', {}, inline(m[1])), 'word'],
+    [/^~~(?=\S)([^]{0,500}?\S)~~/, (m) => el('del', {}, inline(m[1]))],
+    [/^!\[([^\]\n]{0,300})\]\(([^()\s]{1,2000}(?:\([^()\s]{0,200}\))?)\s{0,9}(?:"[^"\n]{0,300}")?\)/, (m) => link(m[2], [`picture: ${m[1] || m[2]}`], m[0])],
+    [/^\[([^\]\n]{1,300})\]\(([^()\s]{1,2000}(?:\([^()\s]{0,200}\))?)\s{0,9}(?:"[^"\n]{0,300}")?\)/, (m) => link(m[2], inline(m[1]), m[0])],
+    [/^<(https?:\/\/[^\s<>]{1,2000})>/, (m) => link(m[1], [m[1]], m[0])],
+    [/^https?:\/\/[^\s<>]{0,2000}[^\s<>.,;:!?)\]'"]/, (m) => link(m[0], [m[0]], m[0]), 'word'],
 ];
+
+// Code between two runs of as many backticks, as a match of an inline rule; a run without its partner is text.
+function codeSpan(rest) {
+    const [run] = /^`+/.exec(rest);
+    for (const other of rest.slice(run.length, 2000).matchAll(/`+/g)) {
+        if (other[0].length !== run.length) continue;
+        const inner = rest.slice(run.length, run.length + other.index);
+        return {node: el('code', {}, inner.trim() || inner), length: 2 * run.length + inner.length};
+    }
+    return {node: run, length: run.length};
+}
 
 function link(address, children, source) {
     let url;
@@ -51,6 +63,13 @@ export function inline(text) {
             continue;
         }
         const rest = text.slice(at);
+        if (text[at] === '`') {
+            const {node, length} = codeSpan(rest);
+            flush();
+            out.push(node);
+            at += length;
+            continue;
+        }
         const inWord = /[\p{L}\p{N}_]$/u.test(text.slice(Math.max(0, at - 2), at));
         let match = null, build;
         for (const [pattern, make, place] of inlineRules) {
@@ -134,7 +153,7 @@ function table({lines}) {
         el('thead', {}, row(lines[0], 'th')), el('tbody', {}, lines.slice(2).map((line) => row(line, 'td')))));
 }
 
-function list({lines}) {
+function list({lines}, depth) {
     const first = bullet.exec(lines[0]);
     const ordered = /\d/.test(first[2]);
     const items = [];
@@ -147,22 +166,24 @@ function list({lines}) {
     return el(ordered ? 'ol' : 'ul', {start}, items.map((item) => {
         const inner = blocks(item.join('\n'));
         const plain = inner[0]?.kind === 'paragraph' ? inner.shift() : null;
-        return el('li', {}, plain ? inline(plain.lines.join('\n')) : [], inner.map(draw));
+        return el('li', {}, plain ? inline(plain.lines.join('\n')) : [], inner.map((each) => draw(each, depth + 1)));
     }));
 }
 
-// One block as an element.
-export function draw(block) {
+const deepest = 8;
+
+// One block as an element. What lies deeper than anyone writes is drawn as plain text.
+export function draw(block, depth = 0) {
     const text = block.lines.join('\n');
-    switch (block.kind) {
+    switch (depth < deepest ? block.kind : 'paragraph') {
         case 'heading': {
             const match = heading.exec(block.lines[0]);
             return el(`h${Math.min(6, match[1].length + 2)}`, {}, inline(match[2]));
         }
         case 'rule': return el('hr');
-        case 'quote': return el('blockquote', {}, blocks(block.lines.map((line) => quote.exec(line)[1]).join('\n')).map(draw));
+        case 'quote': return el('blockquote', {}, blocks(block.lines.map((line) => quote.exec(line)[1]).join('\n')).map((each) => draw(each, depth + 1)));
         case 'code': return el('pre', {tabindex: '0', role: 'group', 'aria-label': `Code${block.language ? `, ${block.language}` : ''}`}, el('code', {}, text));
-        case 'list': return list(block);
+        case 'list': return list(block, depth);
         case 'table': return table(block);
         default: return el('p', {}, inline(text));
     }
@@ -176,6 +197,6 @@ export function render(target, text) {
     const name = (block) => `${block.kind}\n${block.lines.join('\n')}`;
     while (same < wanted.length && same < drawn.length && drawn[same] === name(wanted[same])) ++same;
     while (target.childElementCount > same) target.lastElementChild.remove();
-    target.append(...wanted.slice(same).map(draw));
+    target.append(...wanted.slice(same).map((block) => draw(block)));
     target.drawnBlocks = wanted.map(name);
 }

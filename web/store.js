@@ -97,6 +97,7 @@ export function holdBlob(id, blob) {
 
 // Writes what a sent question holds. False when the browser keeps nothing.
 export async function keepMedia(media) {
+    if (media.length === 0) return true;
     try {
         await transact('readwrite', (store) => media.map(({id}) => blobs.has(id) && store.put(blobs.get(id), id)).at(-1) || null);
         return true;

@@ -1,4 +1,5 @@
 """How the web page behaves: keyboard, names, contrast, themes, hostile answers, policy (W9 to W12)."""
+import time
 import urllib.request
 
 import pytest
@@ -212,6 +213,16 @@ def test_markdown_is_drawn(visit):
     for selector, text in (("h4", "A short look"), ("strong", "calm"), ("em", "soft"), ("ol > li > ul > li >> nth=1", "one with a dog"),
                            ("tbody td.to-end", "1"), ("pre code", "    print(box)"), ("blockquote p", "A quoted line."), ("a", "source")):
         assert text in prose.locator(selector).first.inner_text(), selector
+
+
+def test_text_that_only_opens_things_is_drawn_at_once(visit):
+    for text in ("**a " * 3000, "`" * 4000 + "x", "> " * 3000, "[a " * 3000, "*" * 5000, "<ref>" * 2000, "[[" * 4000):
+        visit.script({"text": text.replace(" ", "\u00a0"), "delay": 0})
+        began = time.monotonic()
+        visit.ask("Open")
+        assert time.monotonic() - began < 4, text[:5]
+        visit.page.evaluate("1")
+        assert time.monotonic() - began < 4, text[:5]
 
 
 def test_policy_is_sent_and_never_hurt(visit):
