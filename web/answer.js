@@ -1,4 +1,5 @@
 // Runs one answer: sends the request, waits when told to, takes the stream apart, keeps the time.
+import {announce} from './dom.js';
 import {boxesOfAnswer} from './boxes.js';
 import {messagesOf, partOf} from './conversation.js';
 import {pause, ServerError} from './server.js';
@@ -56,6 +57,7 @@ export async function runAnswer({turns, server, model, settings, signal, changed
                 if (!(error instanceof ServerError) || error.retryAfter === null || attempt === mostAttempts) throw error;
                 held = true;
                 const why = error.status === 429 ? 'The server is busy' : 'The server is not ready';
+                announce(`${why}. Trying again in ${error.retryAfter} seconds.`);
                 await pause(error.retryAfter, signal, (left) => changed(`${why}. Trying again in ${left} s.`));
                 held = false;
             }

@@ -131,6 +131,8 @@ async function answer(index, proceed) {
     composer.busy = true;
     show();
     save();
+    transcript.view(index).update();
+    if (document.activeElement === document.body) $('stop').focus();  // the button that began this is gone
     transcript.toEnd();
     const view = () => (mine === conversation && conversation.turns[index] === turn ? transcript.view(index) : null);
     await runAnswer({
@@ -147,7 +149,7 @@ async function answer(index, proceed) {
     }
     view()?.update();
     view()?.speakRest();
-    announce({done: 'The answer is complete', stopped: 'Stopped', failed: 'The answer failed'}[turn.answer.state]);
+    announce({done: 'The answer is complete', stopped: 'Stopped', failed: `The answer failed. ${turn.answer.error?.message}`}[turn.answer.state]);
     save();
     composer.refresh();
 }

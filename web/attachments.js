@@ -20,7 +20,8 @@ async function mediaFrom(file) {
 
 export class Attachments extends EventTarget {
     media = [];
-    #facts = new Map();  // id -> element with what the picture costs
+    #facts = new Map();  // id -> element with what it costs
+    #known = new Map();  // id -> the latest estimate of a picture
     #dragged = null;
 
     constructor(tilesOf) {
@@ -52,17 +53,25 @@ export class Attachments extends EventTarget {
         this.#changed();
     }
 
-    // Writes grid, tiles and tokens on the cards. `pictures`: Map of id -> estimate; null while unknown.
+    // Writes on the cards what each costs. `pictures`: Map of id -> estimate, of some or all.
     showFacts(pictures) {
-        for (const [id, target] of this.#facts) {
-            const known = pictures?.get(id);
-            if (!known) continue;
-            const [columns, rows] = known.grid;
-            target.replaceChildren(
-                el('span', {}, el('b', {'data-fact': 'grid'}, `${columns} × ${rows}`), known.thumbnail ? ' + thumbnail' : ''),
-                el('span', {}, el('b', {'data-fact': 'tiles'}, count(known.tiles)), known.tiles === 1 ? ' tile, ' : ' tiles, ',
-                    el('b', {'data-fact': 'tokens'}, count(known.tokens)), ' tokens'));
+        for (const [id, known] of pictures) this.#known.set(id, known);
+        for (const media of this.media) this.#facts.get(media.id)?.replaceChildren(...this.#factsOf(media));
+    }
+
+    #factsOf(media) {
+        if (media.kind === 'video') {
+            const frames = media.frames ?? defaultFrames;
+            return [el('span', {}, el('b', {}, plural(frames, 'frame')), `, ${count(256 * frames)} tokens`)];
         }
+        const known = this.#known.get(media.id);
+        if (!known) return [`${count(media.width)} × ${count(media.height)} px`];
+        const [columns, rows] = known.grid;
+        return [
+            el('span', {}, el('b', {'data-fact': 'grid'}, `${columns} × ${rows}`), known.thumbnail ? ' + thumbnail' : ''),
+            el('span', {}, el('b', {'data-fact': 'tiles'}, count(known.tiles)), known.tiles === 1 ? ' tile, ' : ' tiles, ',
+                el('b', {'data-fact': 'tokens'}, count(known.tokens)), ' tokens'),
+        ];
     }
 
     #changed() {
@@ -74,6 +83,7 @@ export class Attachments extends EventTarget {
         const list = $('attachments');
         list.hidden = this.media.length === 0;
         this.#facts.clear();
+        if (this.media.length === 0) this.#known.clear();
         list.replaceChildren(...this.media.map((media, index) => this.#card(media, index)));
     }
 
@@ -81,10 +91,8 @@ export class Attachments extends EventTarget {
         const isVideo = media.kind === 'video';
         const preview = isVideo ? el('video', {muted: true, preload: 'metadata', 'aria-label': media.name}) : el('img', {alt: media.name, draggable: 'false'});
         urlOf(media.id).then((url) => url && (preview.src = url));
-        const facts = el('p', {class: 'facts'}, isVideo
-            ? el('span', {}, el('b', {}, plural(media.frames ?? defaultFrames, 'frame')), `, ${count(256 * (media.frames ?? defaultFrames))} tokens`)
-            : `${count(media.width)} × ${count(media.height)} px`);
-        if (!isVideo) this.#facts.set(media.id, facts);
+        const facts = el('p', {class: 'facts'}, this.#factsOf(media));
+        this.#facts.set(media.id, facts);
         const last = this.media.length - 1;
         const card = el('li', {class: 'attachment', draggable: this.media.length > 1 ? 'true' : null, 'data-id': media.id},
             el('div', {class: 'preview'}, preview, el('span', {class: 'number', 'aria-hidden': 'true'}, `${index + 1}`),

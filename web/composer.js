@@ -49,8 +49,9 @@ export class Composer extends EventTarget {
         this.#limitMax = limit;
     }
 
+    // Not where a keyboard would slide over the page.
     focus() {
-        $('question').focus();
+        if (matchMedia('(hover: hover)').matches) $('question').focus();
     }
 
     // Puts an earlier question here to be asked anew.
@@ -94,6 +95,7 @@ export class Composer extends EventTarget {
             media.detail = this.settings.values.detail ?? null;
             if (media.kind === 'video') media.frames = this.settings.values.frames ?? null;
         }
+        this.attachments.showFacts(new Map());
         $('send').setAttribute('aria-disabled', String(this.isEmpty));
         clearTimeout(this.#timer);
         this.#timer = setTimeout(() => this.#estimate(), pauseBeforeEstimate);

@@ -71,7 +71,11 @@ export function announce(text) {
 
 // Announces a growing answer sentence by sentence, each once.
 export class Speaker {
-    #said = 0;
+    #said;
+
+    constructor(text) {
+        this.#said = text.length;
+    }
 
     hear(text) {
         const end = /(?<!\b\d{1,3})[.!?…:;]["'”’)\]*_]*\s|[。！？]|\n/g;

@@ -107,9 +107,9 @@ function numberRow(settings, field, standard) {
         if (good) settings.set(field.name, value);
         else complaint.textContent = `${field.step === 1 ? 'A whole number' : 'A number'} from ${field.min} to ${field.max}`;
     });
-    const made = row(field.label, input, field.hint);
-    made.append(complaint);
-    return made;
+    const whole = row(field.label, input, field.hint);
+    whole.append(complaint);
+    return whole;
 }
 
 function choiceRow(label, name, options, value, hint, onchoice) {

@@ -21,13 +21,14 @@ function statsText({stats, finish, state}) {
 
 // One turn. `acts`: {edit, regenerate, proceed, openKey}.
 class TurnView {
-    #speaker = new Speaker();
+    #speaker = null;
+    #spoken = null;  // the answer that the speaker reads
     #frame = null;
 
     constructor(turn, index, turns, acts) {
         Object.assign(this, {turn, index, turns, acts});
         this.body = el('div', {class: 'prose'});
-        this.status = el('p', {class: 'status', role: 'status', hidden: true});
+        this.status = el('p', {class: 'status', hidden: true});
         this.extra = el('div', {class: 'extra'});
         this.stats = el('span', {class: 'stats'});
         this.tools = el('div', {class: 'answer-tools'});
@@ -71,15 +72,17 @@ class TurnView {
         this.answer.dataset.state = answer.state;
         this.answer.dataset.finish = answer.finish ?? '';
         render(this.body, text);
+        if (this.#spoken !== answer) {
+            this.#spoken = answer;
+            this.#speaker = new Speaker(answer.state === 'running' ? '' : text);
+        }
         if (answer.state === 'running') this.#speaker.hear(text);
         this.body.classList.toggle('growing', answer.state === 'running');
         this.#drawStatus(answer, note);
         this.stats.replaceChildren(...statsText(answer).map((part) => el('span', {}, part)));
-        if (!busy) this.#finish(answer, text);
-        else {
-            this.tools.replaceChildren();
-            this.extra.replaceChildren();
-        }
+        this.refreshTools();
+        this.extra.replaceChildren();
+        if (!busy && answer.boxes.length) this.#drawBoxes(answer);
     }
 
     // The sentences that an answer ended with; not called for answers of earlier visits.
@@ -89,7 +92,7 @@ class TurnView {
 
     #drawStatus({state, error}, note) {
         const waiting = state === 'waiting';
-        this.status.hidden = !waiting && state !== 'failed' && !note;
+        this.status.hidden = !waiting && state !== 'failed';
         this.status.classList.toggle('error', state === 'failed');
         if (state === 'failed') {
             this.status.replaceChildren(el('span', {class: 'message'}, error.message),
@@ -100,8 +103,12 @@ class TurnView {
         }
     }
 
-    #finish(answer, text) {
+    // What can be done with an answer depends on whether it is the last one.
+    refreshTools() {
+        const {answer} = this.turn;
+        if (answer === null || isBusy(answer)) return this.tools.replaceChildren();
         const isLast = this.index === this.turns.length - 1;
+        const text = readable(answer.text);
         this.tools.replaceChildren(...[
             text ? copyButton('Copy the answer', () => text) : null,
             isLast ? iconButton('again', answer.text ? 'Regenerate the answer' : 'Ask again', () => this.acts.regenerate(this.index), {class: 'regenerate'}) : null,
@@ -109,8 +116,6 @@ class TurnView {
                 ? el('button', {type: 'button', class: 'secondary proceed', onclick: () => this.acts.proceed(this.index)}, icon('more'), 'Continue') : null,
             !isRemembered(this.turn) && !isLast ? el('span', {class: 'quiet'}, 'left out of later questions') : null,
         ].filter(Boolean));
-        this.extra.replaceChildren();
-        if (answer.boxes.length) this.#drawBoxes(answer);
     }
 
     // Boxes belong to a picture of this question, else of the nearest one before; with several, one may choose.
@@ -162,8 +167,14 @@ export class Transcript {
     }
 
     show(turns) {
-        this.#views = turns.map((turn, index) => new TurnView(turn, index, turns, this.acts));
-        $('transcript').replaceChildren(...this.#views.map(({node}) => node));
+        const old = this.#views;
+        const kept = (index) => old[index]?.turn === turns[index] && old[index].turns === turns;
+        this.#views = turns.map((turn, index) => (kept(index) ? old[index] : new TurnView(turn, index, turns, this.acts)));
+        old.forEach((view, index) => this.#views[index] !== view && view.node.remove());
+        for (const view of this.#views) {
+            if (!view.node.isConnected) $('transcript').append(view.node);
+            view.refreshTools();
+        }
     }
 
     view(index) {
