@@ -250,6 +250,7 @@ function start() {
     addEventListener('pagehide', () => running && isBusy(running.turn.answer) && save());
     const keptId = store.readCurrent();
     conversation = settle((keptId && store.readConversation(keptId)) || conversation);
+    addEventListener('storage', drawList);  // another tab began or deleted a conversation
     sidebar.watch();
     drawTheme();
     show();
