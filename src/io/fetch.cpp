@@ -77,6 +77,7 @@ size_t on_body(char* data, size_t, size_t bytes, void* argument) {
     exchange.too_large = bytes > room || announced > exchange.limits.bytes;
     if (exchange.too_large) return 0;
     try {
+        if (announced > 0) exchange.body.reserve(size_t(announced));
         const auto* first = reinterpret_cast<const std::byte*>(data);
         exchange.body.insert(exchange.body.end(), first, first + bytes);
     } catch (const std::bad_alloc&) {

@@ -31,7 +31,7 @@ std::optional<Url> follow(const Url& base, std::string_view location);
 // Which web addresses are fetched (api.md 4.3.2).
 struct UrlRules {
     enum class Schemes { all, https, off } schemes = Schemes::all;
-    std::vector<uint16_t> ports;  // besides 443 for https and 80 for http
+    std::vector<uint16_t> ports = {};  // besides 443 for https and 80 for http
     std::vector<std::string> allow = {},
                              deny = {};  // names, or *.suffix; with `allow` nothing else passes
 
