@@ -115,8 +115,8 @@ curl_socket_t on_open(void* argument, curlsocktype, curl_sockaddr* address) {
 std::string pin(const Exchange& exchange) {
     std::string addresses;
     for (const IpAddress& address : exchange.addresses)
-        addresses += (addresses.empty() ? "" : ",") +
-                     (address.v6 ? "[" + address.text() + "]" : address.text());
+        addresses += fmt::format("{}{}", addresses.empty() ? "" : ",",
+                                 address.v6 ? fmt::format("[{}]", address.text()) : address.text());
     return fmt::format("{}:{}:{}", exchange.url.host, exchange.url.port, addresses);
 }
 

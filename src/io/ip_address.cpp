@@ -12,7 +12,8 @@ namespace {
 IpAddress v6_with(std::initializer_list<uint8_t> head) {
     IpAddress address;
     address.v6 = true;
-    std::ranges::copy(head, address.bytes.begin());
+    size_t at = 0;
+    for (const uint8_t byte : head) address.bytes[at++] = byte;
     return address;
 }
 
@@ -72,7 +73,7 @@ IpAddress IpAddress::unwrapped() const {
     for (const IpAddress& wrapper : wrappers)
         if (begins_with(*this, wrapper, 96)) {
             IpAddress inside;
-            std::copy_n(bytes.begin() + 12, 4, inside.bytes.begin());
+            for (size_t i = 0; i < 4; ++i) inside.bytes[i] = bytes[12 + i];
             return inside;
         }
     return *this;

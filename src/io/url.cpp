@@ -128,20 +128,20 @@ std::optional<Url> Url::parse(std::string_view text) {
 
 std::string Url::authority() const {
     const bool usual = port == (https ? 443 : 80);
-    const std::string name = address && address->v6 ? "[" + host + "]" : host;
+    const std::string name = address && address->v6 ? fmt::format("[{}]", host) : host;
     return usual ? name : fmt::format("{}:{}", name, port);
 }
 
 std::string Url::text() const {
-    return (https ? "https://" : "http://") + authority() + target;
+    return fmt::format("{}://{}{}", https ? "https" : "http", authority(), target);
 }
 
 std::optional<Url> follow(const Url& base, std::string_view location) {
     if (scheme_size(location) > 0) return Url::parse(location);
-    const std::string root = (base.https ? "https://" : "http://") + base.authority();
+    const char* scheme = base.https ? "https" : "http";
+    const std::string root = fmt::format("{}://{}", scheme, base.authority());
     const std::string here = base.target.substr(0, base.target.find('?'));
-    if (location.starts_with("//"))
-        return Url::parse((base.https ? "https:" : "http:") + std::string(location));
+    if (location.starts_with("//")) return Url::parse(fmt::format("{}:{}", scheme, location));
     if (location.starts_with('/')) return Url::parse(root + std::string(location));
     if (location.empty() || location.starts_with('#')) return base;
     if (location.starts_with('?')) return Url::parse(root + here + std::string(location));
