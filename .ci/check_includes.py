@@ -30,6 +30,10 @@ LIBRARIES = {
     r"utf8proc\.h": {"text"},
     r"hwy/": {"ops"},
     r"immintrin\.h": {"ops", "media", "base"},
+    r"seccomp\.h": {"serve"},
+    r"boost/": {"serve"},
+    r"spdlog/": {"serve"},
+    r"toml\+\+/": {"serve"},
     r"CLI/": {"cli"},
     r"histedit\.h": {"cli"},
 }

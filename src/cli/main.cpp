@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/common.h"
 #include "cli/completion.h"
+#include "cli/media_worker.h"
 #include "cli/version.h"
 
 namespace internvl::cli {
@@ -85,6 +86,7 @@ static void declare_log(CLI::App& command, std::string& level) {
 }
 
 static int run(int argc, char** argv) {
+    if (is_media_worker(argc, argv)) return run_media_worker(argc, argv);
     CLI::App app("internvl: InternVL2 vision-language models, natively");
     app.set_version_flag("--version", version_text);
     app.require_subcommand(1);
@@ -124,6 +126,8 @@ int main(int argc, char** argv) {
         return run(argc, argv);
     } catch (const BrokenPipe&) {
         return 0;
+    } catch (const internvl::UsageError& e) {
+        return fail(e.what(), 2);
     } catch (const internvl::Error& e) {
         return interrupted() ? 130 : fail(e.what(), 1);
     } catch (const std::bad_alloc&) {

@@ -17,19 +17,18 @@ using Json = nlohmann::ordered_json;
 
 struct Answers::State : Station {};
 
+// What the family was trained with.
+constexpr int64_t trained_context = 8192;
+
 static int64_t seconds_since_1970() {
     return std::chrono::duration_cast<std::chrono::seconds>(
                std::chrono::system_clock::now().time_since_epoch())
         .count();
 }
 
-static RequestDefaults request_defaults(const Engine& engine, const Settings& s) {
-    const ModelConfig& config = engine.model().config;
+RequestDefaults settings_defaults(const Settings& s) {
     RequestDefaults d = service_defaults();
     RequestLimits& l = d.limits;
-    l.vocabulary = engine.tokenizer().size();
-    for (const char* token : {"<img>", "</img>", "<IMG_CONTEXT>"})
-        if (const auto id = engine.tokenizer().find(token)) l.image_ids.push_back(*id);
     l.max_model_len = s.max_model_len > 0 ? s.max_model_len : trained_context;
     l.max_n = s.max_n;
     l.max_tiles = s.max_tiles;
@@ -38,17 +37,28 @@ static RequestDefaults request_defaults(const Engine& engine, const Settings& s)
     l.max_frames = s.max_frames;
     l.max_deadline_ms = int64_t(s.request_timeout * 1000);
     l.max_tokenize_bytes = s.max_tokenize_bytes;
-    l.checkpoint_tiles = int(config.max_tiles);
     l.lmdeploy_details = s.detail_map == "lmdeploy";
     l.clamp_max_tokens = s.clamp_max_tokens;
     l.control_tokens = s.allow_control_tokens;
     l.strict_fields = s.strict_fields;
     d.generate.max_new_tokens = int(s.default_max_tokens);
+    d.image.exif_rotate = s.auto_orient;
+    return d;
+}
+
+// ... and the model.
+static RequestDefaults request_defaults(const Engine& engine, const Settings& s) {
+    const ModelConfig& config = engine.model().config;
+    RequestDefaults d = settings_defaults(s);
+    RequestLimits& l = d.limits;
+    l.vocabulary = engine.tokenizer().size();
+    for (const char* token : {"<img>", "</img>", "<IMG_CONTEXT>"})
+        if (const auto id = engine.tokenizer().find(token)) l.image_ids.push_back(*id);
+    l.checkpoint_tiles = int(config.max_tiles);
     d.image.min_num = int(config.min_tiles);
     d.image.max_num = int(s.max_dynamic_patch > 0 ? s.max_dynamic_patch : config.max_tiles);
     d.image.thumbnail = config.use_thumbnail;
     d.image.tiling = config.dynamic_tiles;
-    d.image.exif_rotate = s.auto_orient;
     return d;
 }
 

@@ -2,10 +2,16 @@
 #include <memory>
 
 #include "engine/engine_thread.h"
+#include "serve/chat_request.h"
 #include "serve/routes.h"
 #include "serve/settings.h"
 
 namespace internvl {
+
+// What holds where a request does not say otherwise, as far as the settings tell.
+RequestDefaults settings_defaults(const Settings&);
+// Throws UsageError for media that cannot be.
+void check_media_settings(const Settings&);
 
 // The service behind the routes: from a request's fields to its answer. Requests pass it on the
 // threads of others (workers, the media loader, the engine); what is left to do after each station

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "serve/interim.h"
+#include "serve/chat_request.h"
 
 namespace internvl {
 
@@ -180,16 +180,16 @@ const Router::Route* Router::find_route(Call& call) const {
     if (!allowed.empty()) {
         call.extra.emplace_back("Allow", allowed);
         throw RequestError("method_not_allowed", "",
-                           fmt::format("{} accepts {}, found {}.", shown(std::string_view(path)), allowed,
-                                       shown(std::string_view(call.head.method))));
+                           fmt::format("{} accepts {}, found {}.", quoted(path), allowed,
+                                       quoted(call.head.method)));
     }
     for (const auto& [prefix, nearest] : not_offered)
         if (path.starts_with(prefix))
             throw RequestError("unsupported_endpoint", "",
                                fmt::format("{} is not offered here; the nearest path is {}.",
-                                           shown(std::string_view(path)), nearest));
+                                           quoted(path), nearest));
     throw RequestError("unknown_endpoint", "",
-                       fmt::format("There is no {}; GET /docs lists what there is.", shown(std::string_view(path))));
+                       fmt::format("There is no {}; GET /docs lists what there is.", quoted(path)));
 }
 
 // A browser must not be made to ask in the name of the person before it (api.md 5).
@@ -307,7 +307,7 @@ static void check_content_type(const Call& call) {
     while (type.ends_with(' ')) type.remove_suffix(1);
     if (type.empty() || equal_ignoring_case(type, "application/json")) return;
     throw RequestError("unsupported_media_type", "",
-                       fmt::format("Content-Type must be application/json, found {}.", shown(type)));
+                       fmt::format("Content-Type must be application/json, found {}.", quoted(type)));
 }
 
 std::optional<HttpResponse> Router::admit(Call& call) {
@@ -388,7 +388,7 @@ void Router::handle(std::shared_ptr<Call> call) {
             const auto entry = service_.model(id);
             if (!entry)
                 throw RequestError("model_not_found", "model",
-                                   fmt::format("There is no model {}.", shown(std::string_view(id))));
+                                   fmt::format("There is no model {}.", quoted(id)));
             r.body = entry->dump();
         }
         call->record.status = r.status;

@@ -11,7 +11,9 @@
 #include "base/log.h"
 #include "io/hub.h"
 #include "serve/answers.h"
+#include "serve/docs.h"
 #include "serve/notify.h"
+#include "serve/openapi.h"
 #include "serve/page.h"
 
 namespace internvl {
@@ -84,6 +86,16 @@ std::pair<std::string, int> split_address(const std::string& address) {
     if (port < 0 || port > 65535)
         throw UsageError("an address is malformed", "ADDRESS:PORT", address, "--metrics-listen");
     return {host_name(address), port};
+}
+
+std::optional<HttpResponse> page(const std::string& path) {
+    const PageFile* file = find_page_file(path);
+    if (!file) return std::nullopt;
+    HttpResponse r;
+    r.type = file->content_type;
+    r.body = file->bytes;
+    r.headers = {{"Content-Security-Policy", std::string(page_policy)}, {"Cache-Control", "no-cache"}};
+    return r;
 }
 
 class Server {
@@ -174,9 +186,9 @@ Service Server::make_service() {
     s.version = [this] {
         return Json{{"version", how_.version}, {"commit", how_.commit}, {"model", names_[0]}};
     };
-    s.openapi = [this] { return openapi(how_.version); };
+    s.openapi = [this] { return openapi_document(settings_defaults(settings_), how_.version); };
     s.docs = [this] { return docs_page(settings_); };
-    s.page = page_file;
+    s.page = page;
     s.count = [this] {
         const ServiceStatus now = status();
         metrics_.set("engine_stalled", now.stalled);

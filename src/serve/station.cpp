@@ -13,7 +13,7 @@ void Station::check_model(const std::string& name) const {
         known += (i > 0 ? ", " : "") + served[i];
     throw RequestError("model_not_found", "model",
                        fmt::format("There is no model {}; served here: {}.",
-                                   shown(std::string_view(name)), known));
+                                   quoted(name), known));
 }
 
 // Without keys whoever reaches the service is trusted with what its owner opened.
