@@ -100,6 +100,10 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     load_ms_ = start_.ms();
 }
 
+DigestKey Engine::answers_identity() {
+    return internvl::answers_identity(context_, *checkpoint_, types_);
+}
+
 // Not before there is a picture: the identity costs a look at one.
 void Engine::open_row_files() {
     if (row_folder_.empty()) return;

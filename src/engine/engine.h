@@ -79,6 +79,7 @@ class Engine {
     Context& context() { return context_; }
     const ComputeTypes& types() const { return types_; }
     double load_ms() const { return load_ms_; }
+    DigestKey answers_identity();  // model/identity.h; not while something is computed
     // Whether another run had packed the weights.
     bool packed_before() const { return weight_cache_ && weight_cache_->found(); }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <future>
 
-#include "base/base64.h"
 #include "base/error.h"
 #include "model/memory.h"
 #include "serve/job.h"
@@ -138,13 +137,24 @@ void check_media_settings(const Settings& s) {
     media_limits(s);
 }
 
+// The same where equal requests get equal answers.
+static std::string fingerprint(Engine& engine, const Settings& s) {
+    const DigestKey model = engine.answers_identity();
+    const std::string options = fmt::format(
+        "{}|{}|{}|{}|{}|{}|{}|{}", s.system_prompt, s.allow_control_tokens, s.detail_map,
+        s.auto_orient, s.max_dynamic_patch, s.default_max_tokens, s.clamp_max_tokens,
+        s.deterministic);
+    return "fp_" + Digest().update(model.data(), model.size()).update(options.data(), options.size())
+                       .hex().substr(0, 12);
+}
+
 Answers::Answers(Engine& engine, const Settings& settings, std::vector<std::string> served,
                  Router& router, Metrics& metrics, AccessLog& log)
     : state_(new State{{engine, settings, std::move(served), router, metrics, log}}) {
     State& s = *state_;
     s.defaults = request_defaults(engine, settings);
     s.system = settings.system_prompt.empty() ? engine.system_message() : settings.system_prompt;
-    s.fingerprint = engine.fingerprint();
+    s.fingerprint = fingerprint(engine, settings);
     s.created = seconds_since_1970();
     s.media = std::make_unique<MediaLoader>(media_limits(settings));
     s.thread = std::make_unique<EngineThread>(
