@@ -17,6 +17,7 @@ declare -A seeds=(
     [fuzz_safetensors]=""
     [fuzz_sealed_file]=""
     [fuzz_prompt]=""
+    [fuzz_answer]=""
 )
 for target in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$target" ] && [ -f "$target" ] || continue

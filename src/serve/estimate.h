@@ -54,8 +54,10 @@ ChatPlan plan_chat(ChatRequest& request, std::span<const MediaSize> sizes, const
 // The same without the check against the context, for estimates.
 ChatPlan estimate_chat(ChatRequest& request, std::span<const MediaSize> sizes, const Tokenizer&,
                        const ChatTemplate&, const std::string& system, const RequestLimits&);
-// The limit of an answer to a prompt of so many tokens; throws RequestError.
-void fit_answer(AnswerOptions&, const Prompt&, const RequestLimits&);
+// Sets the limit of an answer to this prompt; throws RequestError, for the field `param`, when the
+// context does not hold both.
+void fit_answer(AnswerOptions&, const Prompt&, const RequestLimits&,
+                const char* param = "messages");
 
 // What an estimate is asked of: sizes, media to open, or a whole chat (api.md 1.6).
 struct EstimateRequest {
