@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "api/data.h"
+#include "base/base64.h"
+#include "media/write_png.h"
 
 namespace internvl {
 
@@ -162,6 +164,17 @@ void fit_answer(AnswerOptions& answer, const Prompt& prompt, const RequestLimits
         g.max_new_tokens = int(left);
     }
     g.min_new_tokens = std::min(g.min_new_tokens, g.max_new_tokens);
+}
+
+nlohmann::ordered_json tiles_png(const Tiles& tiles) {
+    auto list = nlohmann::ordered_json::array();
+    const size_t size = size_t(tiles.side) * size_t(tiles.side) * 3;
+    for (size_t i = 0; i < size_t(tiles.count); ++i) {
+        const auto from = tiles.rgb.begin() + long(i * size);
+        const Image tile{tiles.side, tiles.side, {from, from + long(size)}};
+        list.push_back("data:image/png;base64," + encode_base64(encode_png(tile)));
+    }
+    return list;
 }
 
 ChatPlan plan_media(const EstimateRequest& request, std::span<const MediaSize> sizes) {

@@ -78,6 +78,8 @@ struct Calibration {
 // `plan` of a chat, or of media without words (`words` false: text counts are null).
 nlohmann::ordered_json estimate_body(const ChatPlan& plan, bool words, const RequestLimits&,
                                      const std::optional<Calibration>&);
+// `return_tiles`: data: addresses of the tiles as the model sees them, the thumbnail last.
+nlohmann::ordered_json tiles_png(const Tiles&);
 ChatPlan plan_media(const EstimateRequest&, std::span<const MediaSize> sizes);
 
 }  // namespace internvl

@@ -128,4 +128,16 @@ TEST(Base64, Decodes) {
         EXPECT_EQ(text(bad), "malformed");
 }
 
+TEST(Base64, Encodes) {
+    std::string bytes;
+    for (int i = 0; i < 256; ++i) {
+        const auto back = decode_base64(encode_base64(bytes));
+        ASSERT_TRUE(back.has_value());
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(back->data()), back->size()), bytes);
+        bytes += char(i * 37);
+    }
+    EXPECT_EQ(encode_base64("Ma"), "TWE=");
+    EXPECT_EQ(encode_base64("M"), "TQ==");
+}
+
 }  // namespace internvl
