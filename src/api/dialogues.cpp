@@ -62,6 +62,13 @@ struct Dialogues::Data {
         loop = std::make_unique<StepLoop>(engine(), o);
     }
 
+    void take(Session session, Task task, OnResult on_result) {
+        engine().make_sampler(task.generation.options);  // refuses options out of range
+        waiting.push_back(std::make_shared<Waiting>(
+            Waiting{std::move(session), std::move(task), std::move(on_result)}));
+        ++unfinished;
+    }
+
     void report(Waiting& w, Answer answer) {
         --unfinished;
         if (!answer.error) return w.on_result(to_result(w.session.finish(w.task, answer)), nullptr);
@@ -141,10 +148,20 @@ void Dialogues::add(const Dialogue& dialogue, OnResult on_result) {
     const Round& last = dialogue.rounds.back();
     Task task = session.begin(last.question, pictures_of(last.media), dialogue.generate,
                               dialogue.combine, {});
-    engine.make_sampler(dialogue.generate);  // refuses options out of range
-    data_->waiting.push_back(std::make_shared<Waiting>(
-        Waiting{std::move(session), std::move(task), std::move(on_result)}));
-    ++data_->unfinished;
+    data_->take(std::move(session), std::move(task), std::move(on_result));
+}
+
+void Conversation::add_to(Dialogues& dialogues, OnResult on_result) const {
+    Engine& engine = dialogues.data_->engine();
+    Session session(engine, engine.system_message(), false);
+    std::vector<MediaTiles> tiles;
+    for (const Media& m : media) {
+        MediaTiles& t = tiles.emplace_back();
+        t.video = std::holds_alternative<Video>(m);
+        for (const Picture& p : pictures_of({m})) t.tiles.push_back(p.tiles->count);
+    }
+    Task task = session.begin(messages, tiles, pictures_of(media), generate, prompt);
+    dialogues.data_->take(std::move(session), std::move(task), std::move(on_result));
 }
 
 bool Dialogues::step() {

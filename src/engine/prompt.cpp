@@ -152,7 +152,7 @@ class UserTurn {
     std::span<const MediaTiles> media_;
     int number_;
     int pictures_ = 0, videos_ = 0;
-    bool numbered_ = false, line_ended_ = false;
+    bool numbered_ = false, line_ended_ = true;
     std::vector<Segment> out_;
 };
 

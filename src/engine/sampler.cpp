@@ -60,6 +60,9 @@ void Sampler::ban_repeated_ngrams(std::span<const int> sequence) {
             scores_[size_t(sequence[i + n - 1])] = never;
 }
 
+// What small penalties make of a score stays a number that can be divided and compared.
+static constexpr float most_score = 1e30f;
+
 // Lowers the scores of what the answer already holds.
 void Sampler::penalise(std::span<const int> history) {
     if (options_.repetition_penalty != 1.0f) {
@@ -70,6 +73,7 @@ void Sampler::penalise(std::span<const int> history) {
             float& score = scores_[size_t(id)];
             score = score < 0 ? score * options_.repetition_penalty
                               : score / options_.repetition_penalty;
+            if (score > most_score) score = most_score;
         }
     }
     if (options_.presence_penalty == 0 && options_.frequency_penalty == 0) return;

@@ -59,6 +59,9 @@ class Session {
     // picture_rows().
     Task begin(const std::string& question, std::vector<Picture> pictures, const GenerateOptions&,
                bool combine, const OnText& on_text);
+    // A whole conversation that is not gone on with; `pictures` are those of the media, in order.
+    Task begin(std::span<const Message>, std::span<const MediaTiles>, std::vector<Picture> pictures,
+               const GenerateOptions&, const PromptOptions&);
     Reply finish(Task&, Answer);  // enters the answer into the history
     void forget_last();           // the question could not be answered: as if it had not been asked
     // Shows the pictures of several sessions that were not seen yet to the vision tower, together.
@@ -73,6 +76,7 @@ class Session {
   private:
     void add(const std::string& question, std::vector<Picture> pictures, bool combine);
     Prompt prompt() const;
+    Task make_task(Prompt, const GenerateOptions&, const OnText&) const;
 
     Engine& engine_;
     std::string system_;

@@ -36,7 +36,7 @@ void read_limits(const FieldReader& fields, AnswerOptions& a) {
     a.max_tokens_given = either(fields, "max_completion_tokens", "max_tokens", 1, g.max_new_tokens);
     if (either(fields, "min_tokens", "min_new_tokens", 0, g.min_new_tokens) &&
         g.min_new_tokens > g.max_new_tokens)
-        refuse("invalid_value", "min_tokens",
+        refuse("invalid_value", fields.has("min_tokens") ? "min_tokens" : "min_new_tokens",
                fmt::format("min_tokens must be 0 to {}, the limit of the answer, found {}",
                            g.max_new_tokens, g.min_new_tokens));
 }
@@ -44,8 +44,8 @@ void read_limits(const FieldReader& fields, AnswerOptions& a) {
 int read_id(const std::string& key, const RequestLimits& limits) {
     int64_t id = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    const bool good = error == std::errc() && end == key.data() + key.size() &&
-                      !key.starts_with('-') && id < limits.vocabulary;
+    const bool good = error == std::errc() && end == key.data() + key.size() && id >= 0 &&
+                      id < limits.vocabulary && key == std::to_string(id);
     if (!good)
         refuse("invalid_value", "logit_bias",
                fmt::format("keys of logit_bias must be ids from 0 to {}, found {}",
@@ -57,7 +57,6 @@ void read_bias(const FieldReader& fields, const RequestLimits& limits, GenerateO
     const json* bias = fields.find("logit_bias");
     if (!bias) return;
     g.logit_bias.clear();
-    const FieldReader values(*bias, "logit_bias.");
     for (const auto& [key, value] : bias->items()) {
         const int id = read_id(key, limits);
         if (!value.is_number())
@@ -75,12 +74,14 @@ void read_sampling(const FieldReader& fields, const RequestLimits& limits, Gener
     float temperature = 0;
     if (fields.number("temperature", 0, 2, temperature)) {
         g.do_sample = temperature > 0;
-        if (g.do_sample) g.temperature = temperature;
+        // Less makes no difference but numbers that are too large.
+        if (g.do_sample) g.temperature = std::max(temperature, 1e-5f);
     }
-    fields.number("top_p", 0, 1, g.top_p, true);
+    if (fields.number("top_p", 0, 1, g.top_p, true)) g.top_p = std::max(g.top_p, 1e-9f);
     if (fields.integer("top_k", -1, limits.vocabulary, g.top_k)) g.top_k = std::max(g.top_k, 0);
     fields.number("min_p", 0, 1, g.min_p);
-    fields.number("repetition_penalty", 0, 10, g.repetition_penalty, true);
+    if (fields.number("repetition_penalty", 0, 10, g.repetition_penalty, true))
+        g.repetition_penalty = std::max(g.repetition_penalty, 1e-5f);
     fields.number("presence_penalty", -2, 2, g.presence_penalty);
     fields.number("frequency_penalty", -2, 2, g.frequency_penalty);
     read_bias(fields, limits, g);

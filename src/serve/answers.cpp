@@ -88,6 +88,7 @@ static LoopOptions loop_options(const Engine& engine, const Settings& s, int64_t
     LoopOptions o;
     o.max_sequences = int(s.max_batch);
     o.cache_tokens = cache_tokens(engine, s, longest);
+    o.own_cache = true;
     o.chunk = s.prefill_chunk / 16 * 16;
     o.step_budget_ms = s.step_budget_ms;
     o.max_queue = int(s.max_queue);
@@ -242,11 +243,35 @@ void Answers::detokenize(const std::shared_ptr<Call>& call, const nlohmann::json
     Router::reply(*call, detokenize_body(state_->engine.tokenizer(), ids));
 }
 
+// The tiles of the one picture of an estimate, decoded.
+static void add_tiles(Station& s, const std::shared_ptr<Call>& call, FetchedMedia picture,
+                      Json estimate) {
+    const CancelToken cancel;
+    call->on_gone([cancel] { cancel.cancel(); });
+    using Result = MediaResult<std::vector<LoadedMedia>>;
+    std::vector<FetchedMedia> media;
+    media.push_back(std::move(picture));
+    s.media->decode(std::move(media), cancel, [&s, call, estimate](Result r) {
+        s.router.later(call, [call, estimate, result = std::make_shared<Result>(std::move(r))] {
+            if (const auto* error = std::get_if<MediaError>(result.get()))
+                throw to_request_error(*error);
+            Json body = estimate;
+            const auto& loaded = std::get<std::vector<LoadedMedia>>(*result).at(0);
+            body["tiles_png"] = tiles_png(*std::get<LoadedPicture>(loaded).tiles);
+            Router::reply(*call, body);
+        });
+    });
+}
+
 // The answer to an estimate whose media are open.
 static void reply_estimate(Station& s, const std::shared_ptr<Call>& call, EstimateRequest& request,
-                           const std::vector<FetchedMedia>& media) {
+                           std::vector<FetchedMedia> media) {
     const RequestLimits& limits = s.defaults.limits;
     const bool words = request.chat.has_value();
+    if (request.return_tiles && (words || request.media.size() != 1 || media.size() != 1 ||
+                                 media[0].is_video()))
+        refuse("invalid_value", "return_tiles",
+               "return_tiles is for estimates of one picture with an address.");
     std::vector<MediaSize> sizes = sizes_of(media);
     if (!words) {  // those that were told as numbers, too
         std::vector<MediaSize> all = request.sizes;
@@ -259,7 +284,10 @@ static void reply_estimate(Station& s, const std::shared_ptr<Call>& call, Estima
         words ? estimate_chat(*request.chat, sizes, s.engine.tokenizer(),
                               s.engine.chat_template(), s.system, limits)
               : plan_media(request, sizes);
-    Router::reply(*call, estimate_body(plan, words, limits, s.calibration()));
+    Json body = estimate_body(plan, words, limits, s.calibration());
+    if (request.return_tiles)
+        return add_tiles(s, call, std::move(media[0]), std::move(body));
+    Router::reply(*call, body);
 }
 
 static void answer_estimate(Station& s, const std::shared_ptr<Call>& call, EstimateRequest parsed) {
@@ -269,7 +297,7 @@ static void answer_estimate(Station& s, const std::shared_ptr<Call>& call, Estim
     if (request->chat)
         return open_for(s, call, request->chat->media,
                         [&s, call, request](std::vector<FetchedMedia> media) {
-                            reply_estimate(s, call, *request, media);
+                            reply_estimate(s, call, *request, std::move(media));
                         });
     std::vector<MediaPart> unknown;
     for (size_t i = 0; i < request->media.size(); ++i)
@@ -278,7 +306,7 @@ static void answer_estimate(Station& s, const std::shared_ptr<Call>& call, Estim
         size_t next = 0;
         for (size_t i = 0; i < request->media.size(); ++i)
             if (request->sizes[i].width == 0) request->media[i] = media[next++].part;
-        reply_estimate(s, call, *request, media);
+        reply_estimate(s, call, *request, std::move(media));
     });
 }
 

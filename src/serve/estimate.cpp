@@ -6,6 +6,8 @@
 #include <cmath>
 
 #include "api/data.h"
+#include "base/base64.h"
+#include "media/write_png.h"
 
 namespace internvl {
 
@@ -69,13 +71,14 @@ std::string tiles_text(std::span<const PicturePlace> places) {
     return places.size() > 32 ? text + ", ..." : text;
 }
 
-[[noreturn]] void refuse_length(const Prompt& prompt, int64_t answer, int64_t most) {
+[[noreturn]] void refuse_length(const Prompt& prompt, int64_t answer, int64_t most,
+                                const char* param) {
     const int64_t total = int64_t(prompt.ids.size()), image = prompt.image_tokens();
     std::string found = fmt::format("{} of text", total - image);
     if (image > 0)
         found +=
             fmt::format(", {} of pictures (tiles of each: {})", image, tiles_text(prompt.places));
-    refuse("context_length_exceeded", "messages",
+    refuse("context_length_exceeded", param,
            fmt::format("The request is too long: this model's maximum context length is {} tokens, "
                        "found {}: a prompt of {} ({}) and {} for the completion",
                        most, total + answer, total, found, answer));
@@ -102,7 +105,7 @@ void reduce_tiles(ChatRequest& request, std::span<const MediaSize> sizes, const 
     while (limit > 1 && total > budget) total = total_tiles(request.media, sizes, --limit);
     if (total > request.max_total_tiles.value_or(INT32_MAX))
         refuse_tiles(total, *request.max_total_tiles);
-    if (total > budget) refuse_length(prompt, room, limits.max_model_len);
+    if (total > budget) refuse_length(prompt, room, limits.max_model_len, "messages");
     for (MediaPart& part : request.media) {
         part.image.max_num = std::min(part.image.max_num, limit);
         part.image.min_num = std::min(part.image.min_num, part.image.max_num);
@@ -149,17 +152,29 @@ ChatPlan plan_chat(ChatRequest& request, std::span<const MediaSize> sizes,
     return plan;
 }
 
-void fit_answer(AnswerOptions& answer, const Prompt& prompt, const RequestLimits& limits) {
+void fit_answer(AnswerOptions& answer, const Prompt& prompt, const RequestLimits& limits,
+                const char* param) {
     GenerateOptions& g = answer.generate;
-    const int64_t left = limits.max_model_len - int64_t(prompt.ids.size());
+    const int64_t most = limits.max_model_len, left = most - int64_t(prompt.ids.size());
     if (left < 1)
-        refuse_length(prompt, answer.max_tokens_given ? g.max_new_tokens : 1, limits.max_model_len);
+        refuse_length(prompt, answer.max_tokens_given ? g.max_new_tokens : 1, most, param);
     if (g.max_new_tokens > left) {
         if (answer.max_tokens_given && !limits.clamp_max_tokens)
-            refuse_length(prompt, g.max_new_tokens, limits.max_model_len);
+            refuse_length(prompt, g.max_new_tokens, most, param);
         g.max_new_tokens = int(left);
     }
     g.min_new_tokens = std::min(g.min_new_tokens, g.max_new_tokens);
+}
+
+nlohmann::ordered_json tiles_png(const Tiles& tiles) {
+    auto list = nlohmann::ordered_json::array();
+    const size_t size = size_t(tiles.side) * size_t(tiles.side) * 3;
+    for (size_t i = 0; i < size_t(tiles.count); ++i) {
+        const auto from = tiles.rgb.begin() + long(i * size);
+        const Image tile{tiles.side, tiles.side, {from, from + long(size)}};
+        list.push_back("data:image/png;base64," + encode_base64(encode_png(tile)));
+    }
+    return list;
 }
 
 ChatPlan plan_media(const EstimateRequest& request, std::span<const MediaSize> sizes) {

@@ -54,8 +54,10 @@ ChatPlan plan_chat(ChatRequest& request, std::span<const MediaSize> sizes, const
 // The same without the check against the context, for estimates.
 ChatPlan estimate_chat(ChatRequest& request, std::span<const MediaSize> sizes, const Tokenizer&,
                        const ChatTemplate&, const std::string& system, const RequestLimits&);
-// The limit of an answer to a prompt of so many tokens; throws RequestError.
-void fit_answer(AnswerOptions&, const Prompt&, const RequestLimits&);
+// Sets the limit of an answer to this prompt; throws RequestError, for the field `param`, when the
+// context does not hold both.
+void fit_answer(AnswerOptions&, const Prompt&, const RequestLimits&,
+                const char* param = "messages");
 
 // What an estimate is asked of: sizes, media to open, or a whole chat (api.md 1.6).
 struct EstimateRequest {
@@ -76,6 +78,8 @@ struct Calibration {
 // `plan` of a chat, or of media without words (`words` false: text counts are null).
 nlohmann::ordered_json estimate_body(const ChatPlan& plan, bool words, const RequestLimits&,
                                      const std::optional<Calibration>&);
+// `return_tiles`: data: addresses of the tiles as the model sees them, the thumbnail last.
+nlohmann::ordered_json tiles_png(const Tiles&);
 ChatPlan plan_media(const EstimateRequest&, std::span<const MediaSize> sizes);
 
 }  // namespace internvl

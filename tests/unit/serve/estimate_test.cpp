@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
 #include "bodies.h"
+#include "media/decode.h"
 #include "serve/openapi.h"
 #include "serve/responses.h"
 #include "unit/text/folders.h"
@@ -174,6 +176,19 @@ TEST(Estimate, FromSizesAlone) {
     EXPECT_EQ(code({{"colour", "red"}}), "unsupported_parameter colour");
     const EstimateRequest chat = parse_estimate_request(chat_body(), d);
     EXPECT_TRUE(chat.chat.has_value());
+}
+
+TEST(Estimate, ShowsTiles) {
+    Tiles tiles{{1, 2}, 2, 4, std::vector<uint8_t>(2 * 4 * 4 * 3)};
+    for (size_t i = 0; i < tiles.rgb.size(); ++i) tiles.rgb[i] = uint8_t(i);
+    const auto list = tiles_png(tiles);
+    ASSERT_EQ(list.size(), 2u);
+    const std::string second = list[1], head = "data:image/png;base64,";
+    ASSERT_TRUE(second.starts_with(head));
+    const auto file = decode_base64(second.substr(head.size())).value();
+    const Image image =
+        decode_image({reinterpret_cast<const uint8_t*>(file.data()), file.size()}, {}, "tile");
+    EXPECT_EQ(image.rgb, std::vector<uint8_t>(tiles.rgb.begin() + 48, tiles.rgb.end()));
 }
 
 // O5: what /tokenize says is what is prefilled.

@@ -58,6 +58,7 @@ const std::vector<Case> cases = {
       {{{"-1", 1}}, "invalid_value"},
       {{{"1.5", 1}}, "invalid_value"},
       {{{"x", 1}}, "invalid_value"},
+      {{{"05", 1}}, "invalid_value"},
       {{{"", 1}}, "invalid_value"},
       {{{"1", 101}}, "invalid_value"},
       {{{"1", -101}}, "invalid_value"},
