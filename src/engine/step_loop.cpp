@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 
 #include "base/clock.h"
 #include "model/rope.h"
@@ -61,6 +62,7 @@ void StepLoop::check(const Generation& g) const {
                     fmt::format("{}", int64_t(g.prompt.size()) + engine_.room(g)));
     engine_.make_sampler(g.options);
     if (g.unseen.empty()) return;
+    assert(g.unseen_keys.empty() || int64_t(g.unseen_keys.size()) == count_tiles(g));
     const int64_t rows = count_tiles(g) * engine_.model().vision.rows_per_tile();
     const int64_t places = std::ranges::count(g.prompt, engine_.context_token());
     if (rows != places)
@@ -142,9 +144,7 @@ void StepLoop::see(Sequence& s, int64_t first_place) {
             ++(s.tile_rows[t] ? counts_.vision_hits : counts_.vision_misses);
             if (s.tile_rows[t]) continue;
             ++s.tiles_left;
-            if (!tower_.want(s.entry.id, t, {picture, n}, key)) continue;
-            --s.answer.tiles_cached;
-            ++s.answer.tiles_computed;
+            tower_.want(s.entry.id, t, {picture, n}, key);
         }
     s.entry.seeing = s.tiles_left > 0;
 }
@@ -279,6 +279,11 @@ void StepLoop::run_tower(double ms, StepReport& report) {
     scheduler_.costs().learn_tiles(report.tiles, work.batch_ms);
     for (const Tower::Seen& seen : work.seen) {
         engine_.keep_rows(seen.key, seen.rows);
+        if (!seen.wanted.empty()) {
+            Answer& first = sequences_.at(seen.wanted[0].first)->answer;
+            --first.tiles_cached;
+            ++first.tiles_computed;
+        }
         for (const auto& [owner, place] : seen.wanted) {
             Sequence& s = *sequences_.at(owner);
             scheduler_.seen(s.entry);
@@ -286,6 +291,8 @@ void StepLoop::run_tower(double ms, StepReport& report) {
             if (--s.tiles_left > 0) continue;
             s.entry.seeing = false;
             s.answer.vision_ms += s.watch.lap();
+            // Their rows stay, in case that it has to be begun again.
+            if (std::ranges::all_of(s.tile_rows, &Tensor::operator bool)) s.g.unseen.clear();
         }
     }
 }
