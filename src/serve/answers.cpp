@@ -157,14 +157,14 @@ Answers::Answers(Engine& engine, const Settings& settings, std::vector<std::stri
     s.system = settings.system_prompt.empty() ? engine.system_message() : settings.system_prompt;
     s.fingerprint = fingerprint(engine, settings);
     s.created = seconds_since_1970();
-    s.media = std::make_unique<MediaLoader>(media_limits(settings));
+    s.set_loader(std::make_shared<MediaLoader>(media_limits(settings)));
     s.thread = std::make_unique<EngineThread>(
         engine, loop_options(engine, settings, s.defaults.limits.max_model_len, metrics));
 }
 
 Answers::~Answers() {
     end_all();
-    state_->media.reset();
+    state_->media.clear();
     state_->thread.reset();
 }
 
@@ -175,6 +175,10 @@ void Answers::end_all() {
         jobs = state_->jobs;
     }
     for (const auto& job : jobs) job->shut_down();
+}
+
+void Answers::set_media(const Settings& settings) {
+    state_->set_loader(std::make_shared<MediaLoader>(media_limits(settings)));
 }
 
 static void note_ignored(Call& call, const std::vector<std::string>& names) {
@@ -251,7 +255,7 @@ static void add_tiles(Station& s, const std::shared_ptr<Call>& call, FetchedMedi
     using Result = MediaResult<std::vector<LoadedMedia>>;
     std::vector<FetchedMedia> media;
     media.push_back(std::move(picture));
-    s.media->decode(std::move(media), cancel, [&s, call, estimate](Result r) {
+    s.loader()->decode(std::move(media), cancel, [&s, call, estimate](Result r) {
         s.router.later(call, [call, estimate, result = std::make_shared<Result>(std::move(r))] {
             if (const auto* error = std::get_if<MediaError>(result.get()))
                 throw to_request_error(*error);

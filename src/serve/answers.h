@@ -34,6 +34,7 @@ class Answers {
     std::optional<nlohmann::ordered_json> model(const std::string& id) const;
 
     void warm_up();
+    void set_media(const Settings&);  // for media that are named from now on
     void end_all();  // running answers end with an error: the service shuts down
     double stalled_s() const;
     void count() const;  // gauges and counters of the engine

@@ -78,7 +78,7 @@ void Call::set_wake(std::function<void()> wake) {
 
 void Call::leave() {
     std::unique_lock lock(mutex_);
-    if (gone_) return;
+    if (gone_ || finished_) return;  // who goes with the whole answer does not leave
     gone_ = true;
     const auto heard = std::exchange(gone_heard_, nullptr);
     lock.unlock();

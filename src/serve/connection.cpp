@@ -101,7 +101,11 @@ asio::awaitable<Connection::Got> Connection::read_request(Incoming& in) {
         co_await refuse(call, *early);
         co_return Got::answered;
     }
-    if (call.head.has_body && !co_await read_body(in)) co_return Got::nothing;
+    if (call.head.has_body && !co_await read_body(in)) {
+        call.leave();
+        call.done();  // if it was not refused
+        co_return Got::nothing;
+    }
     call.received = Clock::now();
     call.record.bytes_in = int64_t(call.body.size());
     co_return Got::request;

@@ -98,7 +98,7 @@ void Job::plan(ChatRequest request, std::vector<FetchedMedia> media) {
         media[i].part.video = request.media[i].video;
     }
     decode_begin_ = Clock::now();
-    station_.media->decode(
+    station_.loader()->decode(
         std::move(media), cancelled_,
         [self = shared_from_this()](MediaResult<std::vector<LoadedMedia>> result) {
             const auto loaded = std::make_shared<decltype(result)>(std::move(result));

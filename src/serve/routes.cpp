@@ -287,7 +287,7 @@ void Router::charge_prompt(Call& call, int64_t tokens) {
 }
 
 void Router::charge_answer(Call& call, int64_t tokens) {
-    limiter_.charge(call.client, tokens);
+    if (limits_of(call).tpm > 0) limiter_.charge(call.client, tokens);
 }
 
 static void check_host(const Call& call, const Access& access) {

@@ -109,8 +109,8 @@ class Server {
           metrics_(names_[0]),
           router_(make_service(), metrics_, log_, 2),
           http_(http_limits(settings_), router_.handler()) {
+        check_media_settings(settings_);
         router_.set_access(access_);
-        metrics_.set("draining", 0);
     }
 
     int run() {
@@ -267,8 +267,10 @@ void Server::reload() {
         Settings fresh = load_settings(how_.flags, how_.config_file);
         fresh.host = settings_.host;
         auto access = make_access(fresh);
+        check_media_settings(fresh);
         log_.reopen(fresh.log_level);
         router_.set_access(std::move(access));
+        if (loaded_) answers_->set_media(fresh);
         metrics_.add("config_reloads_total", {"ok"});
         log_.note("info", "configuration read again");
     } catch (const std::exception& e) {
@@ -309,6 +311,7 @@ int serve(const ServeCall& how) {
 int check_service(const ServeCall& how) {
     const Settings settings = load_settings(how.flags, how.config_file);
     make_access(settings);
+    check_media_settings(settings);
     try {
         const Engine engine(resolve_model(settings.model), load_options(settings));
         std::printf("%s: fine\n", served_names(settings)[0].c_str());

@@ -34,6 +34,20 @@ std::optional<Calibration> Station::calibration() const {
     return Calibration{costs.tile_ms / 1000, costs.token_ms / 1000};
 }
 
+std::shared_ptr<MediaLoader> Station::loader() {
+    const std::lock_guard lock(media_mutex);
+    return media.back();
+}
+
+void Station::set_loader(std::shared_ptr<MediaLoader> fresh) {
+    const std::lock_guard lock(media_mutex);
+    std::erase_if(media, [](const auto& old) {
+        const MediaLoader::Status s = old->status();
+        return s.fetching + s.decoding + s.waiting + s.decoded_bytes == 0;
+    });
+    media.push_back(std::move(fresh));
+}
+
 RequestError to_request_error(const MediaError& e) {
     RequestError error(e.code, e.param, e.message);
     error.status = e.status;
@@ -70,7 +84,7 @@ void Station::open(const std::shared_ptr<Call>& call, std::vector<MediaPart>& me
             metrics.add("media_bytes_total", {sources[i]}, double(fetched[i].bytes->size()));
         then(std::move(fetched));
     };
-    this->media->fetch(std::move(parts), may_read_files(*call), cancel, [this, call, opened](Result r) {
+    loader()->fetch(std::move(parts), may_read_files(*call), cancel, [this, call, opened](Result r) {
         router.later(call, [opened, result = std::make_shared<Result>(std::move(r))] {
             opened(*result);
         });

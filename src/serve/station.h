@@ -33,8 +33,12 @@ struct Station {
 
     std::mutex jobs_mutex = {};
     std::set<std::shared_ptr<Job>> jobs = {};  // under way
-    std::unique_ptr<MediaLoader> media = {};
     std::unique_ptr<EngineThread> thread = {};
+    // The last is in use; earlier ones finish what they have begun.
+    std::mutex media_mutex = {};
+    std::vector<std::shared_ptr<MediaLoader>> media = {};
+    std::shared_ptr<MediaLoader> loader();
+    void set_loader(std::shared_ptr<MediaLoader>);
 
     // Throws RequestError where the request may not be what it is.
     void check_model(const std::string& name) const;
