@@ -172,6 +172,7 @@ void Job::submit(const std::vector<Prompt>& prompts,
     if (over_) return;
     choices_.resize(size_t(shape_.choices));
     unfinished_ = shape_.choices;
+    if (options_.stream) events_.emplace(head_, shape_);
     for (Strand& c : choices_)
         c.writer = std::make_unique<AnswerWriter>(engine.tokenizer(), engine.chat_template(),
                                                   options_.generate, options_.top_logprobs);
@@ -183,18 +184,18 @@ void Job::submit(const std::vector<Prompt>& prompts,
         choices_[size_t(i)].number = station_.thread->submit(std::move(g), std::move(places_[size_t(i)]));
     }
     places_.clear();
+    submitted_ = true;
     if (!options_.stream) return;
     call_->record.status = 200;
     call_->start({.type = "text/event-stream; charset=utf-8",
                   .headers = {{"X-Accel-Buffering", "no"}}});
-    events_.emplace(head_, shape_);
     call_->write(events_->begin());
 }
 
 // On the engine's thread, as all that follows.
 bool Job::token(int index, int id) {
     const std::lock_guard lock(mutex_);
-    if (over_) return false;
+    if (over_ || !submitted_) return false;
     Strand& c = choices_[size_t(index)];
     const auto now = Clock::now();
     if (c.last_token)
@@ -225,7 +226,7 @@ void Job::ended(int index, Answer answer) {
     Strand& c = choices_[size_t(index)];
     c.answer = std::move(answer);
     --unfinished_;
-    if (over_) return;
+    if (over_ || !submitted_) return;
     const Answer::End end = c.answer.end;
     if (end == Answer::End::stop || c.writer->stopped())
         c.reason = "stop";
@@ -358,7 +359,7 @@ void Job::fail(const RequestError& e) {
         const std::lock_guard lock(mutex_);
         if (std::exchange(over_, true)) return;
         cancel();
-        if (events_) {
+        if (submitted_ && options_.stream) {
             Router::note_error(*call_, e);
             call_->write(error_event(e));
             call_->finish();

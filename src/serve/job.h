@@ -69,6 +69,7 @@ class Job : public std::enable_shared_from_this<Job> {
     std::vector<Strand> choices_;
     std::optional<AnswerEvents> events_;
     int unfinished_ = 0;
+    bool submitted_ = false;  // all of them
     bool over_ = false;
 };
 

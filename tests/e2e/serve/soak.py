@@ -5,6 +5,7 @@
 """
 import argparse
 import asyncio
+import base64
 import collections
 import pathlib
 import random
@@ -17,8 +18,6 @@ CLIP = pathlib.Path(__file__).parents[2] / "unit/media/trimmed.mp4"
 
 
 def video():
-    import base64
-
     url = "data:video/mp4;base64," + base64.b64encode(CLIP.read_bytes()).decode()
     return {"type": "video_url", "video_url": {"url": url, "num_segments": 4}}
 
