@@ -16,7 +16,8 @@ namespace internvl::cli {
 const std::vector<Verb> verbs = {
     {"chat", "Talk about pictures and text", declare_chat},
     {"batch", "Answer a file of requests together; goes on where it was stopped", declare_batch},
-    {"serve", "Answer over HTTP as OpenAI's service does, with a page to look at", declare_serve, true},
+    {"serve", "Answer over HTTP as OpenAI's service does, with a page to look at", declare_serve,
+     true},
     {"tiles", "What the model would see of a picture or clip: grid, tiles, tokens", declare_tiles},
     {"tokenize", "Text to token ids and back", declare_tokenize},
     {"inspect", "What a model folder holds, and what is wrong with it", declare_inspect},

@@ -41,7 +41,9 @@ void declare_setting(CLI::App& app, const Setting& s, ServeFlags& flags) {
         ->expected(1)
         ->multi_option_policy(list ? CLI::MultiOptionPolicy::TakeAll
                                    : CLI::MultiOptionPolicy::TakeLast)
-        ->type_name(s.on_off ? "on|off" : list ? "TEXT,..." : "")
+        ->type_name(s.on_off ? "on|off"
+                    : list   ? "TEXT,..."
+                             : "")
         ->group(s.group);
 }
 

@@ -61,8 +61,8 @@ static RequestDefaults request_defaults(const Engine& engine, const Settings& s)
     return d;
 }
 
-// Keys and values: enough for all that may run at a time, as far as memory goes, and for one that is
-// as long as may be.
+// Keys and values: enough for all that may run at a time, as far as memory goes, and for one that
+// is as long as may be.
 static int64_t cache_tokens(const Engine& engine, const Settings& s, int64_t longest) {
     const int64_t each = cache_bytes(engine.model().config.text, engine.types().cache());
     const int64_t bytes = s.kv_cache_mb > 0 ? s.kv_cache_mb << 20 : engine.cache_memory();
@@ -141,12 +141,15 @@ void check_media_settings(const Settings& s) {
 // The same where equal requests get equal answers.
 static std::string fingerprint(Engine& engine, const Settings& s) {
     const DigestKey model = engine.answers_identity();
-    const std::string options = fmt::format(
-        "{}|{}|{}|{}|{}|{}|{}|{}", s.system_prompt, s.allow_control_tokens, s.detail_map,
-        s.auto_orient, s.max_dynamic_patch, s.default_max_tokens, s.clamp_max_tokens,
-        s.deterministic);
-    return "fp_" + Digest().update(model.data(), model.size()).update(options.data(), options.size())
-                       .hex().substr(0, 12);
+    const std::string options =
+        fmt::format("{}|{}|{}|{}|{}|{}|{}|{}", s.system_prompt, s.allow_control_tokens,
+                    s.detail_map, s.auto_orient, s.max_dynamic_patch, s.default_max_tokens,
+                    s.clamp_max_tokens, s.deterministic);
+    return "fp_" + Digest()
+                       .update(model.data(), model.size())
+                       .update(options.data(), options.size())
+                       .hex()
+                       .substr(0, 12);
 }
 
 Answers::Answers(Engine& engine, const Settings& settings, std::vector<std::string> served,
@@ -233,12 +236,11 @@ void Answers::tokenize(const std::shared_ptr<Call>& call, const nlohmann::json& 
     }
     ChatRequest& chat = std::get<ChatRequest>(request->what);
     open_for(s, call, chat.media, [&s, call, request, strings](std::vector<FetchedMedia> media) {
-        const ChatPlan plan =
-            estimate_chat(std::get<ChatRequest>(request->what), sizes_of(media),
-                          s.engine.tokenizer(), s.engine.chat_template(), s.system,
-                          s.defaults.limits);
-        Router::reply(*call, tokenize_body(s.engine.tokenizer(), plan.prompt, s.defaults.limits,
-                                           strings));
+        const ChatPlan plan = estimate_chat(std::get<ChatRequest>(request->what), sizes_of(media),
+                                            s.engine.tokenizer(), s.engine.chat_template(),
+                                            s.system, s.defaults.limits);
+        Router::reply(*call,
+                      tokenize_body(s.engine.tokenizer(), plan.prompt, s.defaults.limits, strings));
     });
 }
 
@@ -272,8 +274,8 @@ static void reply_estimate(Station& s, const std::shared_ptr<Call>& call, Estima
                            std::vector<FetchedMedia> media) {
     const RequestLimits& limits = s.defaults.limits;
     const bool words = request.chat.has_value();
-    if (request.return_tiles && (words || request.media.size() != 1 || media.size() != 1 ||
-                                 media[0].is_video()))
+    if (request.return_tiles &&
+        (words || request.media.size() != 1 || media.size() != 1 || media[0].is_video()))
         refuse("invalid_value", "return_tiles",
                "return_tiles is for estimates of one picture with an address.");
     std::vector<MediaSize> sizes = sizes_of(media);
@@ -284,13 +286,11 @@ static void reply_estimate(Station& s, const std::shared_ptr<Call>& call, Estima
             if (size.width == 0 && next < sizes.size()) size = sizes[next++];
         sizes = std::move(all);
     }
-    const ChatPlan plan =
-        words ? estimate_chat(*request.chat, sizes, s.engine.tokenizer(),
-                              s.engine.chat_template(), s.system, limits)
-              : plan_media(request, sizes);
+    const ChatPlan plan = words ? estimate_chat(*request.chat, sizes, s.engine.tokenizer(),
+                                                s.engine.chat_template(), s.system, limits)
+                                : plan_media(request, sizes);
     Json body = estimate_body(plan, words, limits, s.calibration());
-    if (request.return_tiles)
-        return add_tiles(s, call, std::move(media[0]), std::move(body));
+    if (request.return_tiles) return add_tiles(s, call, std::move(media[0]), std::move(body));
     Router::reply(*call, body);
 }
 

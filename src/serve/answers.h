@@ -35,7 +35,7 @@ class Answers {
 
     void warm_up();
     void set_media(const Settings&);  // for media that are named from now on
-    void end_all();  // running answers end with an error: the service shuts down
+    void end_all();                   // running answers end with an error: the service shuts down
     double stalled_s() const;
     void count() const;  // gauges and counters of the engine
 

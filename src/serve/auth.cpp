@@ -168,8 +168,7 @@ std::string host_name(std::string_view text) {
         text = colon == host.npos ? std::string_view() : host.substr(colon);
         host = host.substr(0, colon);
     }
-    if (!text.empty() &&
-        (text[0] != ':' || text.find_first_not_of("0123456789", 1) != text.npos))
+    if (!text.empty() && (text[0] != ':' || text.find_first_not_of("0123456789", 1) != text.npos))
         return "";
     std::string name(host);
     for (char& c : name) c = char(std::tolower(static_cast<unsigned char>(c)));

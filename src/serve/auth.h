@@ -31,7 +31,8 @@ class KeyRing {
     void add_list(const std::string& keys, const ClientLimits& usual);
 
     size_t size() const { return keys_.size(); }
-    // By the value of the Authorization header; null when no key fits. Takes as long whichever fits.
+    // By the value of the Authorization header; null when no key fits. Takes as long whichever
+    // fits.
     std::shared_ptr<const ApiKey> find(std::string_view authorization) const;
 
   private:

@@ -20,7 +20,7 @@ struct CallRecord {
     int64_t prompt_tokens = 0, image_tokens = 0, completion_tokens = 0, cached_tokens = 0;
     int64_t tiles = 0, bytes_in = 0, bytes_out = 0;
     double queue = 0, fetch = 0, decode = 0, vision = 0, prefill = 0, decode_tokens = 0;  // seconds
-    std::optional<double> first_token = {};                                              // seconds
+    std::optional<double> first_token = {};                                               // seconds
 };
 
 // A request and the way back to its client. A handler answers with respond(), or with start(),
@@ -33,17 +33,17 @@ class Call : public std::enable_shared_from_this<Call> {
 
     RequestHead head;
     std::string body;
-    std::shared_ptr<void> body_share;            // of what all bodies may take; goes with the body
-    std::string id;                              // x-request-id
-    std::shared_ptr<const ApiKey> key;           // null: none is asked for
-    size_t key_count = 0;                        // of all keys
-    Clock::time_point received = Clock::now();   // of the last byte of the body
-    CallRecord record;                           // of the handler's until it has finished
-    Headers extra;                               // further headers of the answer
-    int route = -1;        // the router's: which of its table,
-    std::string client;    // whom limits count it for,
-    bool entered = false;  // whether they count it now,
-    bool taken_up = false;  // and whether it was handed to the service
+    std::shared_ptr<void> body_share;           // of what all bodies may take; goes with the body
+    std::string id;                             // x-request-id
+    std::shared_ptr<const ApiKey> key;          // null: none is asked for
+    size_t key_count = 0;                       // of all keys
+    Clock::time_point received = Clock::now();  // of the last byte of the body
+    CallRecord record;                          // of the handler's until it has finished
+    Headers extra;                              // further headers of the answer
+    int route = -1;                             // the router's: which of its table,
+    std::string client;                         // whom limits count it for,
+    bool entered = false;                       // whether they count it now,
+    bool taken_up = false;                      // and whether it was handed to the service
 
     void respond(HttpResponse);
     // An answer in pieces: only the head of the response counts.

@@ -134,9 +134,9 @@ asio::awaitable<bool> Connection::read_head(Incoming& in) {
         if (!is_malformed(error)) co_return false;
         HttpResponse response;
         if (error == http::error::header_limit)
-            response = hub_.handler.refuse(call, "header_too_large",
-                                           fmt::format("The headers take more than {} bytes.",
-                                                       hub_.limits.header_bytes));
+            response = hub_.handler.refuse(
+                call, "header_too_large",
+                fmt::format("The headers take more than {} bytes.", hub_.limits.header_bytes));
         else
             response = hub_.handler.refuse(call, "invalid_http",
                                            "The request is not well-formed HTTP/1.1.");
@@ -148,12 +148,12 @@ asio::awaitable<bool> Connection::read_head(Incoming& in) {
     head.method = message.method_string();
     head.target = message.target();
     head.http_1_0 = message.version() < 11;
-    for (const auto& field : message)
-        head.headers.emplace_back(field.name_string(), field.value());
+    for (const auto& field : message) head.headers.emplace_back(field.name_string(), field.value());
     if (const auto length = in.parser.content_length()) head.content_length = int64_t(*length);
     head.has_body = head.content_length > 0 || in.parser.chunked();
     keep_ = in.parser.keep_alive();
-    if (message.count(http::field::host) != 1 && (message.count(http::field::host) || !head.http_1_0)) {
+    if (message.count(http::field::host) != 1 &&
+        (message.count(http::field::host) || !head.http_1_0)) {
         HttpResponse response =
             hub_.handler.refuse(call, "invalid_http", "The request must have one Host header.");
         co_await refuse(call, response);
@@ -259,8 +259,8 @@ asio::awaitable<bool> Connection::send(const std::string& bytes) {
     for (size_t at = 0; at < bytes.size();) {
         error_code error;
         limit_time(hub_.limits.write_timeout);
-        at += co_await socket_.async_write_some(
-            asio::buffer(bytes.data() + at, bytes.size() - at), into(error));
+        at += co_await socket_.async_write_some(asio::buffer(bytes.data() + at, bytes.size() - at),
+                                                into(error));
         no_limit();
         if (error || closed_) co_return false;
     }

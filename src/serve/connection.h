@@ -37,8 +37,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     void close();
 
   private:
-    // Arguments of coroutines are references to what their caller keeps: gcc 12 destroys temporaries
-    // of a co_await twice.
+    // Arguments of coroutines are references to what their caller keeps: gcc 12 destroys
+    // temporaries of a co_await twice.
     struct Incoming;
     using Timeout = std::chrono::milliseconds;
 

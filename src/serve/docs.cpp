@@ -35,7 +35,8 @@ std::string docs_page(Settings settings) {
            "<p>The interface of OpenAI: POST <code>/v1/chat/completions</code>, "
            "<code>/v1/completions</code>; GET <code>/v1/models</code>. Besides: POST "
            "<code>/tokenize</code>, <code>/detokenize</code>, <code>/v1/estimate</code>; GET "
-           "<code>/health</code>, <code>/livez</code>, <code>/readyz</code>, <code>/metrics</code>, "
+           "<code>/health</code>, <code>/livez</code>, <code>/readyz</code>, "
+           "<code>/metrics</code>, "
            "<code>/version</code>. All fields with their ranges: <a "
            "href=openapi.json>openapi.json</a>. To try it: <a href=/>the page</a>.\n"
            "<h2>Limits</h2>\n<table><tr><th>setting<th>value<th>what it does\n" +

@@ -18,9 +18,9 @@ struct RequestHead {
     std::string method, target;
     std::string path, query;  // the path without percent escapes, the query as it came
     Headers headers;
-    std::string peer;              // address of the client, "" on a unix socket
-    int64_t content_length = -1;   // -1: not told
-    bool has_body = false;         // a length above 0, or chunks
+    std::string peer;             // address of the client, "" on a unix socket
+    int64_t content_length = -1;  // -1: not told
+    bool has_body = false;        // a length above 0, or chunks
     bool http_1_0 = false;
     int door = 0;  // which listener it came through
 

@@ -24,9 +24,11 @@ Job::Job(Station& station, std::shared_ptr<Call> call, AnswerOptions options, bo
     shape_.token_ids = options_.return_token_ids;
     shape_.usage = options_.include_usage;
     shape_.top = std::max(options_.top_logprobs, 0);
-    const auto longest = std::chrono::milliseconds(int64_t(station_.settings.request_timeout * 1e3));
-    deadline_ = call_->received +
-                std::min(longest, std::chrono::milliseconds(options_.deadline_ms.value_or(INT64_MAX / 2)));
+    const auto longest =
+        std::chrono::milliseconds(int64_t(station_.settings.request_timeout * 1e3));
+    deadline_ =
+        call_->received +
+        std::min(longest, std::chrono::milliseconds(options_.deadline_ms.value_or(INT64_MAX / 2)));
 }
 
 void Job::enter() {
@@ -167,7 +169,8 @@ void Job::submit(const std::vector<Prompt>& prompts,
     call_->record.tiles = int64_t(keys.size());
     shape_.choices = int(prompts.size()) * options_.n;
     const Engine& engine = station_.engine;
-    // The engine may have tokens before all is submitted; they wait here for the head of the answer.
+    // The engine may have tokens before all is submitted; they wait here for the head of the
+    // answer.
     const std::lock_guard lock(mutex_);
     if (over_) return;
     choices_.resize(size_t(shape_.choices));
@@ -181,14 +184,15 @@ void Job::submit(const std::vector<Prompt>& prompts,
         g.unseen = tiles;
         g.unseen_keys = keys;
         if (i % options_.n > 0) g.sibling_of = choices_[size_t(i - i % options_.n)].number;
-        choices_[size_t(i)].number = station_.thread->submit(std::move(g), std::move(places_[size_t(i)]));
+        choices_[size_t(i)].number =
+            station_.thread->submit(std::move(g), std::move(places_[size_t(i)]));
     }
     places_.clear();
     submitted_ = true;
     if (!options_.stream) return;
     call_->record.status = 200;
-    call_->start({.type = "text/event-stream; charset=utf-8",
-                  .headers = {{"X-Accel-Buffering", "no"}}});
+    call_->start(
+        {.type = "text/event-stream; charset=utf-8", .headers = {{"X-Accel-Buffering", "no"}}});
     call_->write(events_->begin());
 }
 

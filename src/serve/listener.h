@@ -47,12 +47,12 @@ class HttpServer {
     int listen(const std::string& host, int port, int door);  // -> the port
     void listen_unix(const std::string& path, int door);
 
-    void run();   // until stop()
-    void stop();  // from any thread
-    void post(std::function<void()>);                           // to the network's thread
+    void run();                                                    // until stop()
+    void stop();                                                   // from any thread
+    void post(std::function<void()>);                              // to the network's thread
     void after(std::chrono::milliseconds, std::function<void()>);  // on it, once
-    void on_signal(std::function<void(int signal)>);  // SIGTERM, SIGINT, SIGHUP
-    int connections() const;  // on the network's thread
+    void on_signal(std::function<void(int signal)>);               // SIGTERM, SIGINT, SIGHUP
+    int connections() const;                                       // on the network's thread
 
   private:
     struct Core;

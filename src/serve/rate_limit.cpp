@@ -58,7 +58,8 @@ RateLimiter::Verdict RateLimiter::enter(const std::string& name, const ClientLim
         };
         add("limit", std::to_string(limit));
         add("remaining", std::to_string(int64_t(std::max(0.0, left))));
-        add("reset", fmt::format("{:.0f}s", std::ceil((double(limit) - left) * 60 / double(limit))));
+        add("reset",
+            fmt::format("{:.0f}s", std::ceil((double(limit) - left) * 60 / double(limit))));
     };
     tell("requests", limits.rpm, c.requests);
     tell("tokens", limits.tpm, c.tokens);

@@ -13,9 +13,9 @@ class RateLimiter {
   public:
     struct Verdict {
         bool allowed = true;
-        int retry_after = 1;      // seconds, 1 to 60
-        const char* what = "";    // which limit
-        Headers headers = {};     // x-ratelimit-*
+        int retry_after = 1;    // seconds, 1 to 60
+        const char* what = "";  // which limit
+        Headers headers = {};   // x-ratelimit-*
     };
     // One request more; takes a place among those being answered when it is allowed.
     Verdict enter(const std::string& client, const ClientLimits&, Clock::time_point now);

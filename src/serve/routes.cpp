@@ -13,9 +13,9 @@ using Json = nlohmann::ordered_json;
 
 struct Router::Route {
     const char* method;
-    const char* path;  // a * at the end stands for anything
-    const char* name;  // in log and metrics
-    bool key = true;   // is asked for
+    const char* path;                            // a * at the end stands for anything
+    const char* name;                            // in log and metrics
+    bool key = true;                             // is asked for
     Service::Answer Service::*answer = nullptr;  // of a POST
 };
 
@@ -42,10 +42,10 @@ const Router::Route Router::routes[] = {
 
 // Paths of OpenAI's that people try, and what comes nearest here.
 static constexpr std::pair<const char*, const char*> not_offered[] = {
-    {"/v1/responses", "/v1/chat/completions"},  {"/v1/embeddings", "/tokenize"},
-    {"/v1/messages", "/v1/chat/completions"},   {"/v1/audio/", "/v1/chat/completions"},
-    {"/v1/files", "/v1/chat/completions"},      {"/v1/batches", "/v1/chat/completions"},
-    {"/v1/images", "/v1/chat/completions"},     {"/v1/moderations", "/v1/chat/completions"},
+    {"/v1/responses", "/v1/chat/completions"}, {"/v1/embeddings", "/tokenize"},
+    {"/v1/messages", "/v1/chat/completions"},  {"/v1/audio/", "/v1/chat/completions"},
+    {"/v1/files", "/v1/chat/completions"},     {"/v1/batches", "/v1/chat/completions"},
+    {"/v1/images", "/v1/chat/completions"},    {"/v1/moderations", "/v1/chat/completions"},
 };
 
 // The value of `reason` in internvl_requests_rejected_total, "" when it is no refusal.
@@ -268,9 +268,9 @@ void Router::enter(Call& call, const Access& access) {
     const RateLimiter::Verdict v = limiter_.enter(call.client, limits_of(call), Clock::now());
     for (const auto& header : v.headers) call.extra.push_back(header);
     if (!v.allowed) {
-        RequestError e("rate_limit_exceeded", "",
-                       fmt::format("The limit of {} is reached; try again in {} s.", v.what,
-                                   v.retry_after));
+        RequestError e(
+            "rate_limit_exceeded", "",
+            fmt::format("The limit of {} is reached; try again in {} s.", v.what, v.retry_after));
         e.retry_after = v.retry_after;
         throw e;
     }
@@ -280,8 +280,9 @@ void Router::enter(Call& call, const Access& access) {
 void Router::charge_prompt(Call& call, int64_t tokens) {
     const auto wait = limiter_.take_tokens(call.client, limits_of(call), tokens, Clock::now());
     if (!wait) return;
-    RequestError e("rate_limit_exceeded", "",
-                   fmt::format("The limit of tokens a minute is reached; try again in {} s.", *wait));
+    RequestError e(
+        "rate_limit_exceeded", "",
+        fmt::format("The limit of tokens a minute is reached; try again in {} s.", *wait));
     e.retry_after = *wait;
     throw e;
 }
@@ -292,9 +293,9 @@ void Router::charge_answer(Call& call, int64_t tokens) {
 
 static void check_host(const Call& call, const Access& access) {
     const std::string name = host_name(call.head.header("host"));
-    const bool ours = name == "localhost" || name == "127.0.0.1" || name == "::1" ||
-                      name == "0.0.0.0" ||
-                      std::find(access.hosts.begin(), access.hosts.end(), name) != access.hosts.end();
+    const bool ours =
+        name == "localhost" || name == "127.0.0.1" || name == "::1" || name == "0.0.0.0" ||
+        std::find(access.hosts.begin(), access.hosts.end(), name) != access.hosts.end();
     if (!ours)
         throw RequestError("host_not_allowed", "",
                            "This host name is not ours; the service can be started with "
@@ -306,8 +307,9 @@ static void check_content_type(const Call& call) {
     type = type.substr(0, type.find(';'));
     while (type.ends_with(' ')) type.remove_suffix(1);
     if (type.empty() || equal_ignoring_case(type, "application/json")) return;
-    throw RequestError("unsupported_media_type", "",
-                       fmt::format("Content-Type must be application/json, found {}.", quoted(type)));
+    throw RequestError(
+        "unsupported_media_type", "",
+        fmt::format("Content-Type must be application/json, found {}.", quoted(type)));
 }
 
 std::optional<HttpResponse> Router::admit(Call& call) {
@@ -340,7 +342,7 @@ HttpResponse Router::health(const std::string& path) const {
     HttpResponse r;
     const bool good = path == "/livez" ? live : path == "/readyz" ? ready : live && ready;
     r.status = good ? 200 : 503;
-    const char* status = now.draining ? "draining"
+    const char* status = now.draining  ? "draining"
                          : now.stalled ? "stalled"
                          : now.loaded  ? "ok"
                                        : "loading";

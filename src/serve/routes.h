@@ -30,8 +30,9 @@ struct ServiceStatus {
     double progress = 0;  // of loading, 0 to 1
 };
 
-// What stands behind the routes. `status` and what answers GET are heard on the network's thread and
-// must not block; the others on a worker's, answer through the call, and may throw RequestError.
+// What stands behind the routes. `status` and what answers GET are heard on the network's thread
+// and must not block; the others on a worker's, answer through the call, and may throw
+// RequestError.
 struct Service {
     using Answer = std::function<void(const std::shared_ptr<Call>&, const nlohmann::json& body)>;
     Answer chat, completions, tokenize, detokenize, estimate, input_tokens;

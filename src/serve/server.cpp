@@ -94,7 +94,8 @@ std::optional<HttpResponse> page(const std::string& path) {
     HttpResponse r;
     r.type = file->content_type;
     r.body = file->bytes;
-    r.headers = {{"Content-Security-Policy", std::string(page_policy)}, {"Cache-Control", "no-cache"}};
+    r.headers = {{"Content-Security-Policy", std::string(page_policy)},
+                 {"Cache-Control", "no-cache"}};
     return r;
 }
 
@@ -167,19 +168,21 @@ ServiceStatus Server::status() const {
 
 Service Server::make_service() {
     Service s;
-    const auto through = [this](void (Answers::*what)(const std::shared_ptr<Call>&,
-                                                      const nlohmann::json&)) {
-        return [this, what](const std::shared_ptr<Call>& call, const nlohmann::json& body) {
-            (answers_.get()->*what)(call, body);
+    const auto through =
+        [this](void (Answers::*what)(const std::shared_ptr<Call>&, const nlohmann::json&)) {
+            return [this, what](const std::shared_ptr<Call>& call, const nlohmann::json& body) {
+                (answers_.get()->*what)(call, body);
+            };
         };
-    };
     s.chat = through(&Answers::chat);
     s.completions = through(&Answers::completions);
     s.tokenize = through(&Answers::tokenize);
     s.detokenize = through(&Answers::detokenize);
     s.estimate = through(&Answers::estimate);
     s.input_tokens = through(&Answers::input_tokens);
-    s.estimate_query = [this](const std::shared_ptr<Call>& call) { answers_->estimate_query(call); };
+    s.estimate_query = [this](const std::shared_ptr<Call>& call) {
+        answers_->estimate_query(call);
+    };
     s.status = [this] { return status(); };
     s.models = [this] { return answers_->models(); };
     s.model = [this](const std::string& id) { return answers_->model(id); };
@@ -224,8 +227,7 @@ void Server::load(const ModelFolder& folder) {
         engine_ = std::make_unique<Engine>(folder, load_options(settings_));
         answers_ = std::make_unique<Answers>(*engine_, settings_, names_, router_, metrics_, log_);
         if (settings_.warmup) answers_->warm_up();
-        metrics_.set("build_info", 1,
-                     {how_.version, how_.commit, "cpu", engine_->types().name()});
+        metrics_.set("build_info", 1, {how_.version, how_.commit, "cpu", engine_->types().name()});
         loaded_ = true;
         log_.note("info", "ready", {{"model", names_[0]}, {"load_ms", int(engine_->load_ms())}});
         notify_systemd("READY=1\nSTATUS=Serving");

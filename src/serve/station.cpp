@@ -9,11 +9,9 @@ namespace internvl {
 void Station::check_model(const std::string& name) const {
     if (std::find(served.begin(), served.end(), name) != served.end()) return;
     std::string known;
-    for (size_t i = 0; i < served.size() && i < 8; ++i)
-        known += (i > 0 ? ", " : "") + served[i];
+    for (size_t i = 0; i < served.size() && i < 8; ++i) known += (i > 0 ? ", " : "") + served[i];
     throw RequestError("model_not_found", "model",
-                       fmt::format("There is no model {}; served here: {}.",
-                                   quoted(name), known));
+                       fmt::format("There is no model {}; served here: {}.", quoted(name), known));
 }
 
 // Without keys whoever reaches the service is trusted with what its owner opened.
@@ -84,11 +82,12 @@ void Station::open(const std::shared_ptr<Call>& call, std::vector<MediaPart>& me
             metrics.add("media_bytes_total", {sources[i]}, double(fetched[i].bytes->size()));
         then(std::move(fetched));
     };
-    loader()->fetch(std::move(parts), may_read_files(*call), cancel, [this, call, opened](Result r) {
-        router.later(call, [opened, result = std::make_shared<Result>(std::move(r))] {
-            opened(*result);
+    loader()->fetch(
+        std::move(parts), may_read_files(*call), cancel, [this, call, opened](Result r) {
+            router.later(call, [opened, result = std::make_shared<Result>(std::move(r))] {
+                opened(*result);
+            });
         });
-    });
 }
 
 std::vector<MediaSize> sizes_of(const std::vector<FetchedMedia>& media) {

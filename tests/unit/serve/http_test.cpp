@@ -37,15 +37,18 @@ TEST_F(WireTest, SaysEveryErrorInJson) {
     expect("NONSENSE\r\n\r\n", 400, "invalid_http");
     expect("GET /health HTTP/1.1\r\n\r\n", 400, "invalid_http");
     expect(get("/health", "X: " + std::string(40000, 'x') + "\r\n"), 431, "header_too_large");
-    expect("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
-           "Transfer-Encoding: chunked\r\n\r\n{}",
-           400, "invalid_http");
-    expect("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
-           "Content-Length: 3\r\n\r\n{}",
-           400, "invalid_http");
-    expect("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-           "Content-Length: 999999999999\r\n\r\n",
-           413, "payload_too_large");
+    expect(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n{}",
+        400, "invalid_http");
+    expect(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+        "Content-Length: 3\r\n\r\n{}",
+        400, "invalid_http");
+    expect(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Length: 999999999999\r\n\r\n",
+        413, "payload_too_large");
     EXPECT_NE(ask(post("/v1/models", "{}")).find("Allow: GET"), std::string::npos);
 }
 
@@ -59,7 +62,8 @@ TEST_F(WireTest, ReadsChunkedBodies) {
     limits.body_bytes = 100;
     start();
     const std::string head =
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n";
     const std::string response = ask(head + "3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n");
     EXPECT_EQ(status_of(response), 200);
     EXPECT_NE(response.find(R"({"a":1})"), std::string::npos);
@@ -153,7 +157,8 @@ TEST_F(WireTest, ClosesWhoIsTooSlowAndServesTheOthers) {
     start();
     Wire slow(port), slow_body(port);
     slow.send("GET /version HTTP/1.1\r\nHo");
-    slow_body.send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+    slow_body.send(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
     EXPECT_TRUE(slow.read_to_end());
     EXPECT_TRUE(slow_body.read_to_end());
     EXPECT_EQ(status_of(slow_body.seen), 0);
@@ -176,9 +181,9 @@ TEST_F(WireTest, RefusesStrangeHostsAndOrigins) {
         ask(post("/v1/chat/completions", "{}", "Origin: https://chat.example\r\n"));
     EXPECT_NE(listed.find("Access-Control-Allow-Origin: https://chat.example\r\n"),
               std::string::npos);
-    const std::string preflight =
-        ask("OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example"
-            "\r\nAccess-Control-Request-Headers: authorization, x-stainless-os\r\n\r\n");
+    const std::string preflight = ask(
+        "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example"
+        "\r\nAccess-Control-Request-Headers: authorization, x-stainless-os\r\n\r\n");
     EXPECT_NE(preflight.find("Access-Control-Allow-Headers: authorization, x-stainless-os\r\n"),
               std::string::npos);
     EXPECT_EQ(ask("OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"

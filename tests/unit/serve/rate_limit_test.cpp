@@ -52,9 +52,9 @@ TEST(RateLimiter, ChargesPromptsAndAnswers) {
 TEST(RateLimiter, TellsWhatIsLeft) {
     RateLimiter limiter;
     const auto verdict = limiter.enter("a", {.rpm = 3, .tpm = 60}, {});
-    Headers wanted{{"x-ratelimit-limit-requests", "3"},     {"x-ratelimit-remaining-requests", "2"},
-                   {"x-ratelimit-reset-requests", "20s"},   {"x-ratelimit-limit-tokens", "60"},
-                   {"x-ratelimit-remaining-tokens", "60"},  {"x-ratelimit-reset-tokens", "0s"}};
+    Headers wanted{{"x-ratelimit-limit-requests", "3"},    {"x-ratelimit-remaining-requests", "2"},
+                   {"x-ratelimit-reset-requests", "20s"},  {"x-ratelimit-limit-tokens", "60"},
+                   {"x-ratelimit-remaining-tokens", "60"}, {"x-ratelimit-reset-tokens", "0s"}};
     EXPECT_EQ(verdict.headers, wanted);
     EXPECT_TRUE(limiter.enter("a", {}, {}).headers.empty());
 }

@@ -94,8 +94,9 @@ inline std::string get(const std::string& path, const std::string& headers = "")
 
 inline std::string post(const std::string& path, const std::string& body,
                         const std::string& headers = "") {
-    return "POST " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
-           std::to_string(body.size()) + "\r\n" + headers + "\r\n" + body;
+    return "POST " + path +
+           " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + std::to_string(body.size()) +
+           "\r\n" + headers + "\r\n" + body;
 }
 
 // The server on a port of its own, with a service that a test may change before start().
