@@ -196,7 +196,18 @@ static void check_options(const Station& s, const Call& call, const AnswerOption
         throw RequestError("not_permitted", "priority", "This key may not set a priority.");
 }
 
+// For debugging, on request only (--log-prompts).
+static void log_body(const Station& s, const Call& call, const nlohmann::json& body) {
+    constexpr size_t most = 4096;
+    if (s.settings.log_prompts)
+        s.log.note("info", "body",
+                   {{"id", call.id},
+                    {"body", body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+                                 .substr(0, most)}});
+}
+
 void Answers::chat(const std::shared_ptr<Call>& call, const nlohmann::json& body) {
+    log_body(*state_, *call, body);
     std::vector<std::string> ignored;
     ChatRequest request = parse_chat_request(body, state_->defaults, ignored);
     note_ignored(*call, ignored);
@@ -206,6 +217,7 @@ void Answers::chat(const std::shared_ptr<Call>& call, const nlohmann::json& body
 }
 
 void Answers::completions(const std::shared_ptr<Call>& call, const nlohmann::json& body) {
+    log_body(*state_, *call, body);
     std::vector<std::string> ignored;
     CompletionsRequest request = parse_completions_request(body, state_->defaults, ignored);
     note_ignored(*call, ignored);

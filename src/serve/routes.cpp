@@ -374,6 +374,7 @@ void Router::handle(std::shared_ptr<Call> call) {
             r = std::move(*page);
         } else if (name == "docs") {
             r.type = "text/html; charset=utf-8";
+            r.headers = {{"Content-Security-Policy", "default-src 'none'"}};
             r.body = service_.docs();
         } else if (name == "version") {
             r.body = service_.version().dump();

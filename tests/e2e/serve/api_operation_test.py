@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -126,6 +127,23 @@ def test_metrics_after_a_known_script():
         assert {name for name, labels in counted if name.startswith("internvl_")
                 and not dict(labels).get("model") == "demo"} == set()
         assert now("process_resident_memory_bytes") > 1e6 and now("process_open_fds") > 3
+
+
+def test_those_who_only_hold_connections_hold_up_nobody(service):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    idle = []
+    try:
+        for _ in range(min(hard - 200, 5000)):
+            idle.append(socket.create_connection(("127.0.0.1", service.port)))
+        start = time.time()
+        assert service.post("/v1/chat/completions", chat(max_tokens=2)).status == 200
+        assert time.time() - start < 1
+        assert service.metric("process_open_fds") < 1400
+    finally:
+        for connection in idle:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_openapi_names_every_route(service):
