@@ -122,6 +122,7 @@ def test_the_log_tells_nothing_of_requests(keys):
         service.post("/v1/chat/completions", chat([{"type": "text", "text": "Kumquat"}, picture(32, 32)]), ALICE)
         service.post("/v1/chat/completions", b"{Kumquat", ALICE)
         service.get("/v1/models", "wrong-kumquat-key")
+        time.sleep(0.2)
         text = service.log_file.read_text()
         assert "umquat" not in text and ALICE not in text and "iVBOR" not in text
         requests = [line for line in service.log() if line["message"] == "request"]

@@ -97,7 +97,7 @@ def test_what_clients_retry(tmp_path):
         threading.Timer(0.3, lambda: list(stream)).start()
         answer = client.chat.completions.create(**chat())  # refused at first, then taken
         assert answer.choices[0].finish_reason
-        assert limited.metric("internvl_requests_rejected_total", key="aaaaaaaaaaaaaaaa", reason="rate_limit") >= 1
+        assert limited.metric("internvl_requests_rejected_total", "aaaaaaaaaaaaaaaa", reason="rate_limit") >= 1
 
 
 def test_a_deadline_is_told_once(service):

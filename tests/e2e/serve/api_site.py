@@ -56,18 +56,18 @@ class Service:
     def async_client(self, key="none", **options):
         return openai.AsyncOpenAI(base_url=self.base + "/v1", api_key=key, **{"max_retries": 0, **options})
 
-    def metrics(self, key=None):
+    def metrics(self, api_key=None):
         """Samples of /metrics by name and labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
-        text = self.get("/metrics", key=key).body.decode()
+        text = self.get("/metrics", api_key).body.decode()
         return {(sample.name, frozenset(sample.labels.items())): sample.value
                 for family in text_string_to_metric_families(text) for sample in family.samples}
 
-    def metric(self, name, key=None, **labels):
+    def metric(self, name, api_key=None, **labels):
         """The sum over all series that have these labels."""
         wanted = set(labels.items())
-        return sum(v for (n, found), v in self.metrics(key).items() if n == name and wanted <= found)
+        return sum(v for (n, found), v in self.metrics(api_key).items() if n == name and wanted <= found)
 
     def wait_idle(self, seconds=10):
         end = time.time() + seconds
