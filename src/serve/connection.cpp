@@ -223,7 +223,6 @@ asio::awaitable<bool> Connection::read_body(Incoming& in) {
     }
     HttpResponse busy =
         hub_.handler.refuse(call, "queue_full", "Too many request bodies are being received.");
-    busy.headers.emplace_back("Retry-After", "2");
     co_await refuse(call, busy);
     co_return false;
 }
