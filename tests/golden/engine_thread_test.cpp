@@ -161,6 +161,44 @@ TEST(EngineThread, OneMistakeIsOneAnswers) {
     EXPECT_THROW(thread.submit(std::move(options)), UsageError);
 }
 
+// A step that breaks ends those whose work it was: the tower's pictures, or all that move on.
+TEST(EngineThread, OneBrokenStepIsNotTheEnd) {
+    const std::vector<int> expected = engine().generate(text(60)).ids;
+    Generation picture = text(5);
+    picture.unseen = {std::make_shared<const Tiles>(tiles_of("rgb_1tile.png", 12))};
+    picture.prompt.insert(picture.prompt.end(), size_t(tokens_per_tile), engine().context_token());
+    picture.prompt.push_back(100);
+    std::atomic<const char*> breaks = "vision/embeddings";
+    engine().context().watch = [&](const std::string& stage, const View&) {
+        if (stage == breaks.load()) throw std::runtime_error("injected");
+    };
+    {
+        EngineThread thread(engine(), usual);
+        Call fine(thread, text(60)), seen(thread, picture);
+        EXPECT_EQ(seen.end.get().end, Answer::End::failed);
+        EXPECT_EQ(fine.end.get().ids, expected);
+        std::promise<void> begun;
+        Generation g = text(3000);
+        g.on_token = [&, n = 0](int) mutable {
+            if (++n == 2) begun.set_value();
+            return true;
+        };
+        Call long_one(thread, std::move(g));
+        begun.get_future().wait();
+        breaks = "text/embeddings";
+        const Answer broken = long_one.end.get();
+        EXPECT_EQ(broken.end, Answer::End::failed);
+        EXPECT_THROW(std::rethrow_exception(broken.error), std::runtime_error);
+        breaks = "";
+        expect_idle(thread);
+        Call after(thread, text(60)), late(thread, picture);
+        EXPECT_EQ(after.end.get().ids, expected);
+        EXPECT_EQ(late.end.get().end, Answer::End::length);
+        expect_idle(thread);
+    }
+    engine().context().watch = {};
+}
+
 TEST(EngineThread, TimeIsUp) {
     EngineThread thread(engine(), {.max_sequences = 1, .cache_tokens = 4000});
     Generation slow = text(3900), late = text(5);

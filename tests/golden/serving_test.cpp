@@ -115,8 +115,9 @@ std::vector<Heard> one_by_one(Engine& e, const std::vector<Asked>& all) {
 }
 
 // All at once, in a random order and a few between two steps.
+// `leaves`: one of so many goes away, some time.
 std::vector<Heard> together(Engine& e, const std::vector<Asked>& all, const LoopOptions& options,
-                            unsigned seed, LoopStatus* status = nullptr) {
+                            unsigned seed, LoopStatus* status = nullptr, unsigned leaves = 0) {
     std::mt19937 random(seed);
     std::vector<size_t> order;
     for (size_t i = 0; i < all.size(); ++i)
@@ -124,14 +125,18 @@ std::vector<Heard> together(Engine& e, const std::vector<Asked>& all, const Loop
     std::ranges::shuffle(order, random);
     std::vector<Heard> heard(all.size());
     StepLoop loop(e, options);
+    std::vector<uint64_t> ids;
     const auto add = [&](size_t i, uint64_t first) {
         Generation g = all[i].g;
         heard[i].listen(g);
         g.sibling_of = first;
-        return loop.add(std::move(g));
+        ids.push_back(loop.add(std::move(g)));
+        return ids.back();
     };
     size_t next = 0;
     do {
+        if (leaves && !ids.empty() && random() % leaves == 0)
+            loop.cancel(ids[random() % ids.size()]);
         for (uint64_t n = 1 + random() % 6; n-- > 0 && next < order.size();) {
             const uint64_t first = add(order[next], 0);
             for (size_t i = 0; i < all.size(); ++i)
@@ -250,6 +255,41 @@ TEST_P(Serving, AnswersDoNotDependOnPreemptions) {
         }
     }
     EXPECT_GE(preempted, 40);
+}
+
+// Others leave, in the queue, while their pictures are seen, in the middle of an answer.
+TEST_P(Serving, AnswersDoNotDependOnThoseWhoLeave) {
+    Engine& alone = of.engine();
+    Crowd c(alone, 5);
+    c.text(12, 60);
+    c.pictures(3, 1);
+    c.pictures(1, 3);
+    c.more_choices(0, 2);
+    c.more_choices(3, 2);
+    std::vector<Heard> expected = one_by_one(alone, c.all);
+    int left = 0;
+    for (const int mb : {0, 64}) {
+        const auto e = load(of.name(), {.threads = 2, .dtype = "fp32", .prefix_cache_mb = mb});
+        for (const unsigned seed : {1u, 2u, 3u}) {
+            std::vector<Heard> heard = together(*e, c.all,
+                                                {.max_sequences = 6,
+                                                 .cache_tokens = 70 * cache_block,
+                                                 .own_cache = true,
+                                                 .chunk = 48,
+                                                 .step_budget_ms = 1},
+                                                seed, nullptr, 12);
+            for (size_t i = 0; i < heard.size(); ++i) {
+                if (heard[i].answer.end != Answer::End::cancelled) continue;
+                ++left;
+                const auto& ids = heard[i].answer.ids;  // what it had is right, too
+                ASSERT_LE(ids.size(), expected[i].answer.ids.size());
+                EXPECT_TRUE(std::equal(ids.begin(), ids.end(), expected[i].answer.ids.begin()));
+                heard[i] = expected[i];
+            }
+            expect_same(heard, expected);
+        }
+    }
+    EXPECT_GE(left, 12);
 }
 
 // The choices of a request share their prompt, and its pictures, also where nothing is kept.

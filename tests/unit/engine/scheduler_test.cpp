@@ -244,6 +244,10 @@ TEST(Scheduler, RandomCrowds) {
         if (HasFatalFailure()) return;
         EXPECT_EQ(std::set(sim.ended.begin(), sim.ended.end()), asked);
         EXPECT_EQ(sim.ended.size(), asked.size());
+        EXPECT_LE(sim.most_overtaken, Scheduler::most_overtakes);
+        if (options.step_budget_ms > 0) {
+            EXPECT_LE(sim.longest_gap_ms, 30 + options.step_budget_ms + 20);
+        }
         preemptions += sim.preemptions;
         known += sim.known_blocks;
         if (options.lockstep) {
