@@ -15,7 +15,7 @@ MAY_INCLUDE = {
     "model": {"base", "tensor", "io", "ops"},
     "engine": {"base", "tensor", "io", "ops", "model", "media", "text", "internvl/options.h", "internvl/grounding.h"},
     "api": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "internvl"},
-    "serve": {"base", "internvl"},
+    "serve": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "internvl"},
     "cli": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "serve", "internvl"},
 }
 
@@ -30,6 +30,10 @@ LIBRARIES = {
     r"utf8proc\.h": {"text"},
     r"hwy/": {"ops"},
     r"immintrin\.h": {"ops", "media", "base"},
+    r"seccomp\.h": {"serve"},
+    r"boost/": {"serve"},
+    r"spdlog/": {"serve"},
+    r"toml\+\+/": {"serve"},
     r"CLI/": {"cli"},
     r"histedit\.h": {"cli"},
 }

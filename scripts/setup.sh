@@ -8,7 +8,7 @@ packages=(
     libfmt-dev nlohmann-json3-dev libssl-dev libxxhash-dev libcurl4-openssl-dev ca-certificates libcli11-dev libedit-dev
     libjpeg-dev libpng-dev libwebp-dev libgif-dev libtiff-dev
     libavformat-dev libavcodec-dev libswscale-dev libavutil-dev
-    libutf8proc-dev libhwy-dev libgtest-dev libbenchmark-dev
+    libboost1.81-dev libspdlog-dev libtomlplusplus-dev libseccomp-dev libutf8proc-dev libhwy-dev libgtest-dev libbenchmark-dev
     "$@"
 )
 

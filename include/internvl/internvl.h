@@ -164,6 +164,7 @@ class Dialogues {
     int unfinished() const;  // dialogues without an answer
 
   private:
+    friend struct Conversation;  // of the program's own requests
     struct Data;
     std::shared_ptr<Data> data_;
 };

@@ -25,16 +25,25 @@ struct GenerateOptions {
     float epsilon_cutoff = 0.0f;  // in [0, 1), 0 = off
     float eta_cutoff = 0.0f;      // in [0, 1), 0 = off
     bool renormalize_logits = false;
-    float repetition_penalty = 1.0f;         // > 0; sees the answer, never the prompt
-    int no_repeat_ngram_size = 0;            // 0 = off
-    std::vector<int> suppress_tokens;        // never chosen
-    std::vector<int> begin_suppress_tokens;  // not as the first token
-    int num_beams = 1;                       // above 1: beam search, without sampling
-    float length_penalty = 1.0f;             // beams: score / length^penalty
-    bool early_stopping = false;             // beams: end as soon as num_beams answers are complete
-    uint64_t seed = 0;              // the same seed gives the same answer on the same machine
-    std::vector<std::string> stop;  // the answer ends before the first of these
-    bool ignore_eos = false;
+    float repetition_penalty = 1.0f;  // > 0; sees the answer, never the prompt
+    bool penalise_start = true;       // ... and the start token, as the reference does
+    float presence_penalty = 0.0f;    // -2 to 2: once for each token of the answer
+    float frequency_penalty = 0.0f;   // -2 to 2: each time that it stands there
+    std::vector<std::pair<int, float>> logit_bias;  // added to the scores of ids
+    int no_repeat_ngram_size = 0;                   // 0 = off
+    std::vector<int> suppress_tokens;               // never chosen
+    std::vector<int> begin_suppress_tokens;         // not as the first token
+    int num_beams = 1;                              // above 1: beam search, without sampling
+    float length_penalty = 1.0f;                    // beams: score / length^penalty
+    bool early_stopping = false;      // beams: end as soon as num_beams answers are complete
+    uint64_t seed = 0;                // the same seed gives the same answer on the same machine
+    int choice = 0;                   // which of several answers with the same seed
+    std::vector<std::string> stop;    // the answer ends before the first of these
+    bool include_stop = false;        // ... or behind it
+    std::vector<int> stop_token_ids;  // the answer ends with one of these, too
+    bool skip_special_tokens = true;  // false: the tags of grounding stay in the text
+    bool ignore_eos = false;          // go on past the end token
+    bool ban_eos = false;             // never choose it
 };
 
 // How a picture becomes tiles (spec 1.2, 1.3).

@@ -15,6 +15,18 @@ Result to_result(Reply);
 // The system message that a conversation begins with: the one given, or the model's.
 std::string system_or_default(const Engine&, const std::string& system);
 
+// A conversation as a request of the service has it: every message a turn of its own, media at
+// their places (engine/prompt.h).
+struct Conversation {
+    std::vector<Message> messages;
+    std::vector<Media> media;  // by number
+    PromptOptions prompt;
+    GenerateOptions generate;
+
+    // As Dialogues::add.
+    void add_to(Dialogues&, std::function<void(Result, const std::string* error)>) const;
+};
+
 struct Photo::Data {
     int width, height;
     Tiles tiles;

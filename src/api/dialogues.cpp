@@ -62,6 +62,13 @@ struct Dialogues::Data {
         loop = std::make_unique<StepLoop>(engine(), o);
     }
 
+    void take(Session session, Task task, OnResult on_result) {
+        engine().make_sampler(task.generation.options);  // refuses options out of range
+        waiting.push_back(std::make_shared<Waiting>(
+            Waiting{std::move(session), std::move(task), std::move(on_result)}));
+        ++unfinished;
+    }
+
     void report(Waiting& w, Answer answer) {
         --unfinished;
         if (!answer.error) return w.on_result(to_result(w.session.finish(w.task, answer)), nullptr);
@@ -73,7 +80,7 @@ struct Dialogues::Data {
         }
     }
 
-    // Shows the pictures of the next dialogues together and lets their answers begin.
+    // Lets the answers of the next dialogues begin. The reference sees all pictures first.
     void begin_some() {
         const size_t count =
             std::min(waiting.size(),
@@ -82,7 +89,8 @@ struct Dialogues::Data {
         std::vector<std::shared_ptr<Waiting>> group(waiting.begin(), waiting.begin() + long(count));
         waiting.erase(waiting.begin(), waiting.begin() + long(count));
         std::vector<Session*> sessions;
-        for (const auto& w : group) sessions.push_back(&w->session);
+        for (const auto& w : group)
+            if (options.compat_reference || beams(*w)) sessions.push_back(&w->session);
         try {
             Session::see(engine(), sessions);
         } catch (const Error&) {
@@ -92,9 +100,15 @@ struct Dialogues::Data {
         for (const auto& w : group) begin(w);
     }
 
+    static bool beams(const Waiting& w) { return w.task.generation.options.num_beams > 1; }
+
     void begin(const std::shared_ptr<Waiting>& w) {
+        const bool seen = options.compat_reference || beams(*w);
         Generation g = std::move(w->task.generation);  // out of w, which its own on_end keeps alive
-        g.pictures = w->session.picture_rows();
+        if (seen)
+            g.pictures = w->session.picture_rows();
+        else
+            g.unseen = w->session.unseen();
         try {
             if (g.options.num_beams > 1) return report(*w, engine().generate(g, reference.get()));
             g.on_end = [this, w](Answer a) { report(*w, std::move(a)); };
@@ -134,10 +148,20 @@ void Dialogues::add(const Dialogue& dialogue, OnResult on_result) {
     const Round& last = dialogue.rounds.back();
     Task task = session.begin(last.question, pictures_of(last.media), dialogue.generate,
                               dialogue.combine, {});
-    engine.make_sampler(dialogue.generate);  // refuses options out of range
-    data_->waiting.push_back(std::make_shared<Waiting>(
-        Waiting{std::move(session), std::move(task), std::move(on_result)}));
-    ++data_->unfinished;
+    data_->take(std::move(session), std::move(task), std::move(on_result));
+}
+
+void Conversation::add_to(Dialogues& dialogues, OnResult on_result) const {
+    Engine& engine = dialogues.data_->engine();
+    Session session(engine, engine.system_message(), false);
+    std::vector<MediaTiles> tiles;
+    for (const Media& m : media) {
+        MediaTiles& t = tiles.emplace_back();
+        t.video = std::holds_alternative<Video>(m);
+        for (const Picture& p : pictures_of({m})) t.tiles.push_back(p.tiles->count);
+    }
+    Task task = session.begin(messages, tiles, pictures_of(media), generate, prompt);
+    dialogues.data_->take(std::move(session), std::move(task), std::move(on_result));
 }
 
 bool Dialogues::step() {

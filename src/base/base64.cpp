@@ -1,5 +1,6 @@
 #include "base/base64.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace internvl {
@@ -36,6 +37,21 @@ std::optional<std::vector<std::byte>> decode_base64(std::string_view text) {
         out.push_back(std::byte(bits >> 2));
     }
     return out;
+}
+
+std::string encode_base64(std::string_view bytes) {
+    static constexpr char symbols[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    text.reserve((bytes.size() + 2) / 3 * 4);
+    for (size_t i = 0; i < bytes.size(); i += 3) {
+        const size_t left = std::min<size_t>(3, bytes.size() - i);
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; ++k)
+            bits = bits << 8 | (k < left ? uint32_t(uint8_t(bytes[i + k])) : 0);
+        for (size_t k = 0; k < 4; ++k) text += k <= left ? symbols[bits >> (18 - 6 * k) & 63] : '=';
+    }
+    return text;
 }
 
 }  // namespace internvl

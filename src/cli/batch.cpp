@@ -167,14 +167,15 @@ class BatchRun {
         slot->custom_id = id_of(text);
         slots_.push_back(slot);
         try {
-            ChatRequest request = parse_line(text);
-            dialogues_.add(request.dialogue, [this, slot, model = request.model,
-                                              with_ids = request.return_token_ids](
-                                                 const Result& r, const std::string* error) {
-                if (error) return fail(*slot, {"internal_error", "", *error});
+            const FileRequest request = parse_line(text);
+            const auto answered = [this, slot, model = request.model,
+                                   with_ids = request.return_token_ids](const Result& r,
+                                                                        const std::string* error) {
+                if (error) return fail(*slot, RequestError("internal_error", "", *error));
                 const std::string id = "chatcmpl-" + slot->number;
                 slot->answer(200, chat_completion(r, {model, id, created_, with_ids}));
-            });
+            };
+            request.conversation.add_to(dialogues_, answered);
         } catch (const RequestError& e) {
             fail(*slot, e);
         } catch (const Error& e) {
@@ -185,10 +186,10 @@ class BatchRun {
 
     void fail(Slot& slot, const RequestError& e) {
         ++failed_;
-        slot.answer(400, error_body(e));
+        slot.answer(e.status, error_body(e));
     }
 
-    ChatRequest parse_line(const std::string& text) const {
+    FileRequest parse_line(const std::string& text) const {
         nlohmann::json line;
         try {
             line = parse_json(text, fmt::format("line {}", input_.number()));
@@ -199,7 +200,7 @@ class BatchRun {
         if (whole && line.contains("url") && line["url"] != "/v1/chat/completions")
             throw RequestError("unsupported_endpoint", "url",
                                "url must be /v1/chat/completions, found " + line["url"].dump());
-        return parse_chat_request(whole ? line["body"] : line, defaults_);
+        return parse_file_request(whole ? line["body"] : line, defaults_);
     }
 
     void write_ready() {
@@ -222,7 +223,7 @@ class BatchRun {
     Dialogues dialogues_;
     LineReader input_;
     Output output_;
-    RequestDefaults defaults_;
+    FileDefaults defaults_;
     std::deque<std::shared_ptr<Slot>> slots_;  // of lines that are not written, in order
     int64_t created_ = 0, total_ = 0, done_ = 0, failed_ = 0;
     Stopwatch watch_, shown_;

@@ -17,11 +17,13 @@ struct Verb {
     const char* name;
     const char* summary;
     Run (*declare)(CLI::App&);
+    bool own_log = false;  // it declares --log-level itself
 };
 extern const std::vector<Verb> verbs;
 
 Run declare_chat(CLI::App&);
 Run declare_batch(CLI::App&);
+Run declare_serve(CLI::App&);
 Run declare_tiles(CLI::App&);
 Run declare_tokenize(CLI::App&);
 Run declare_inspect(CLI::App&);

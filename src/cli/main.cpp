@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/common.h"
 #include "cli/completion.h"
+#include "cli/media_worker.h"
 #include "cli/version.h"
 
 namespace internvl::cli {
@@ -15,6 +16,8 @@ namespace internvl::cli {
 const std::vector<Verb> verbs = {
     {"chat", "Talk about pictures and text", declare_chat},
     {"batch", "Answer a file of requests together; goes on where it was stopped", declare_batch},
+    {"serve", "Answer over HTTP as OpenAI's service does, with a page to look at", declare_serve,
+     true},
     {"tiles", "What the model would see of a picture or clip: grid, tiles, tokens", declare_tiles},
     {"tokenize", "Text to token ids and back", declare_tokenize},
     {"inspect", "What a model folder holds, and what is wrong with it", declare_inspect},
@@ -75,7 +78,16 @@ static void check_verb(const std::string& word) {
     throw UsageError("this version has no such verb", known, word);
 }
 
+static void declare_log(CLI::App& command, std::string& level) {
+    command.add_option("--log-level", level, "debug, info, warning, error or off")->group("Output");
+    command
+        .add_flag_callback(
+            "--verbose", [&level] { level = "info"; }, "Same as --log-level info")
+        ->group("Output");
+}
+
 static int run(int argc, char** argv) {
+    if (is_media_worker(argc, argv)) return run_media_worker(argc, argv);
     CLI::App app("internvl: InternVL2 vision-language models, natively");
     app.set_version_flag("--version", version_text);
     app.require_subcommand(1);
@@ -85,12 +97,7 @@ static int run(int argc, char** argv) {
     std::vector<CLI::App*> commands;
     for (const Verb& verb : verbs) {
         CLI::App* command = app.add_subcommand(verb.name, verb.summary);
-        command->add_option("--log-level", level, "debug, info, warning, error or off")
-            ->group("Output");
-        command
-            ->add_flag_callback(
-                "--verbose", [&level] { level = "info"; }, "Same as --log-level info")
-            ->group("Output");
+        if (!verb.own_log) declare_log(*command, level);
         commands.push_back(command);
         runs.push_back(verb.declare(*command));
     }
@@ -120,6 +127,8 @@ int main(int argc, char** argv) {
         return run(argc, argv);
     } catch (const BrokenPipe&) {
         return 0;
+    } catch (const internvl::UsageError& e) {
+        return fail(e.what(), 2);
     } catch (const internvl::Error& e) {
         return interrupted() ? 130 : fail(e.what(), 1);
     } catch (const std::bad_alloc&) {

@@ -34,7 +34,7 @@ std::vector<Dialogue> builtin_sample() {
 std::vector<Dialogue> read_sample(const std::string& file) {
     std::ifstream in(file, std::ios::binary);
     if (!in) throw Error("cannot open file", "a JSONL file", "", file);
-    RequestDefaults defaults;
+    FileDefaults defaults;
     defaults.folder = std::filesystem::path(file).parent_path();
     std::vector<Dialogue> sample;
     std::string line;
@@ -43,15 +43,11 @@ std::vector<Dialogue> read_sample(const std::string& file) {
         const std::string where = fmt::format("{} line {}", file, number);
         const nlohmann::json request = parse_json(line, where);
         try {
-            sample.push_back(
-                parse_chat_request(request.contains("body") ? request["body"] : request, defaults)
-                    .dialogue);
+            sample.push_back(to_question(parse_file_request(
+                request.contains("body") ? request["body"] : request, defaults)));
         } catch (const RequestError& e) {
             throw Error(e.what(), "", "", where);
         }
-        if (sample.back().rounds.size() != 1)
-            throw Error("a request of a sample is one question", "one round",
-                        fmt::format("{}", sample.back().rounds.size()), where);
     }
     if (sample.empty()) throw Error("the sample is empty", "a request on each line", "", file);
     return sample;

@@ -4,14 +4,21 @@
 
 namespace internvl {
 
+AnswerText::AnswerText(const Tokenizer& tokenizer, AnswerTextOptions options,
+                       std::function<bool(std::string_view)> on_text)
+    : tokenizer_(&tokenizer),
+      options_(std::move(options)),
+      decoder_(StreamDecoder(tokenizer, !options_.tags)),
+      on_text_(std::move(on_text)) {
+    if (options_.reference_chunks) decoder_ = TextChunks(tokenizer, true);
+    std::erase(options_.stops, "");
+}
+
 AnswerText::AnswerText(const Tokenizer& tokenizer, std::span<const std::string> stops,
                        std::function<bool(std::string_view)> on_text, bool reference_chunks)
-    : decoder_(StreamDecoder(tokenizer, true)),
-      stops_(stops.begin(), stops.end()),
-      on_text_(std::move(on_text)) {
-    if (reference_chunks) decoder_ = TextChunks(tokenizer, true);
-    std::erase(stops_, "");
-}
+    : AnswerText(tokenizer,
+                 {.stops = {stops.begin(), stops.end()}, .reference_chunks = reference_chunks},
+                 std::move(on_text)) {}
 
 bool AnswerText::show(size_t end) {
     if (end <= shown_) return true;
@@ -20,39 +27,57 @@ bool AnswerText::show(size_t end) {
     return !on_text_ || on_text_(fresh);
 }
 
-// Bytes at the end of `text` that begin `stop`.
-static size_t overlap(std::string_view text, std::string_view stop) {
-    for (size_t n = std::min(text.size(), stop.size() - 1); n > 0; --n)
-        if (text.substr(text.size() - n) == stop.substr(0, n)) return n;
-    return 0;
+// The stop text that ends the answer, once that is certain; `held_from_` then tells from where on
+// one may still begin. `last`: no text follows.
+std::optional<AnswerText::Stop> AnswerText::find_stop(bool last) {
+    const std::string_view text = text_;
+    for (; held_from_ < text.size(); ++held_from_) {
+        const std::string_view rest = text.substr(held_from_);
+        size_t longest = 0;
+        bool may_grow = false;
+        for (const std::string& stop : options_.stops) {
+            if (stop.size() > rest.size()) {
+                may_grow |= !last && stop.starts_with(rest);
+            } else if (rest.starts_with(stop) && held_from_ + stop.size() > quiet_end_) {
+                longest = std::max(longest, stop.size());
+            }
+        }
+        if (may_grow) return std::nullopt;
+        if (longest > 0) return Stop{held_from_, held_from_ + longest};
+    }
+    return std::nullopt;
 }
 
-bool AnswerText::add(const std::string& piece) {
-    const size_t before = text_.size();
+bool AnswerText::add(const std::string& piece, bool last) {
+    decoded_ += piece;
     text_ += piece;
-    size_t cut = text_.npos, held = 0;
-    for (const std::string& stop : stops_) {
-        cut = std::min(cut, text_.find(stop, before - std::min(before, stop.size() - 1)));
-        held = std::max(held, overlap(text_, stop));
-    }
-    if (cut != text_.npos) {
-        text_.resize(cut);
-        stopped_ = true;
-        show(cut);
-        return false;
-    }
-    return show(text_.size() - held);
+    if (tokens_ <= options_.quiet_tokens && !last) quiet_end_ = text_.size();
+    const std::optional<Stop> stop = find_stop(last);
+    if (!stop) return show(last ? text_.size() : held_from_);
+    text_.resize(options_.include_stop ? stop->end : stop->at);
+    stopped_ = true;
+    show(text_.size());
+    return false;
+}
+
+bool AnswerText::drops(int id) const {
+    if (std::ranges::find(options_.dropped, id) != options_.dropped.end()) return true;
+    if (tokenizer_->text_of(id, true).kind != TokenText::Kind::none) return false;
+    return !options_.tags || !is_grounding_tag(tokenizer_->text_of(id, false).text);
 }
 
 bool AnswerText::push(int id) {
+    ++tokens_;
     StreamDecoder* const ours = std::get_if<StreamDecoder>(&decoder_);
-    return add(ours ? ours->push(id) : std::get<TextChunks>(decoder_).put(id));
+    if (!ours) return add(std::get<TextChunks>(decoder_).put(id), false);
+    const bool filter = options_.tags || !options_.dropped.empty();
+    return add(filter && drops(id) ? "" : ours->push(id), false);
 }
 
 void AnswerText::finish() {
     if (stopped_) return;
     StreamDecoder* const ours = std::get_if<StreamDecoder>(&decoder_);
-    if (add(ours ? ours->finish() : std::get<TextChunks>(decoder_).end())) show(text_.size());
+    add(ours ? ours->finish(options_.one_mark) : std::get<TextChunks>(decoder_).end(), true);
 }
 
 }  // namespace internvl

@@ -24,6 +24,12 @@ int32_t BlockPool::take() {
     return block;
 }
 
+std::vector<int32_t> BlockPool::take_several(int64_t count) {
+    std::vector<int32_t> blocks(size_t(count), 0);
+    for (int32_t& b : blocks) b = take();
+    return blocks;
+}
+
 void BlockPool::hold(int32_t block) {
     Block& b = blocks_[size_t(block)];
     if (b.holders++ > 0) return;
@@ -43,6 +49,11 @@ void BlockPool::give_back(int32_t block) {
         free_.push_back(block);
 }
 
+// The last first: a block is of use only as long as those before it are known.
+void BlockPool::give_back(std::span<const int32_t> blocks) {
+    for (auto b = blocks.rbegin(); b != blocks.rend(); ++b) give_back(*b);
+}
+
 void BlockPool::name(int32_t block, const DigestKey& key) {
     Block& b = blocks_[size_t(block)];
     assert(b.holders > 0 && !b.name);
@@ -52,6 +63,17 @@ void BlockPool::name(int32_t block, const DigestKey& key) {
 std::optional<int32_t> BlockPool::find(const DigestKey& key) const {
     const auto found = index_.find(key);
     return found == index_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::vector<int32_t> BlockPool::hold_known(std::span<const DigestKey> names) {
+    std::vector<int32_t> blocks;
+    for (const DigestKey& name : names) {
+        const std::optional<int32_t> block = find(name);
+        if (!block) break;
+        hold(*block);
+        blocks.push_back(*block);
+    }
+    return blocks;
 }
 
 }  // namespace internvl

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <list>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -20,12 +21,16 @@ class BlockPool {
     int64_t idle() const { return touched_ - held_; }     // of these, ever used
 
     int32_t take();  // one that nobody holds, of which there must be one; it loses its name
-    void hold(int32_t block);  // one holder more
+    std::vector<int32_t> take_several(int64_t count);  // of which as many must be available
+    void hold(int32_t block);                          // one holder more
     void give_back(int32_t block);
+    void give_back(std::span<const int32_t> blocks);  // of one sequence, in order
 
     // What a held block holds from now on. Where another has the name already, nothing changes.
     void name(int32_t block, const DigestKey&);
     std::optional<int32_t> find(const DigestKey&) const;
+    // Holds the blocks of as many of the names, from the first on, as are known.
+    std::vector<int32_t> hold_known(std::span<const DigestKey> names);
     const std::optional<DigestKey>& name_of(int32_t block) const {
         return blocks_[size_t(block)].name;
     }

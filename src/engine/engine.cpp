@@ -14,6 +14,7 @@
 #include "engine/pass.h"
 #include "engine/prompt.h"
 #include "engine/step_loop.h"
+#include "engine/tower.h"
 #include "model/families.h"
 #include "model/identity.h"
 #include "model/lora.h"
@@ -21,10 +22,6 @@
 #include "model/tensors.h"
 
 namespace internvl {
-
-// Tiles that pass through the vision tower together: enough rows to keep the products busy, few
-// enough for memory.
-static constexpr size_t tiles_at_once = 2;
 
 QuantPolicy quant_policy(const LoadOptions& options) {
     QuantPolicy policy = parse_quant(options.quant);
@@ -103,25 +100,8 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     load_ms_ = start_.ms();
 }
 
-// A tile of one of several pictures.
-struct Engine::TilePlace {
-    size_t picture;
-    const Tiles* tiles;
-    int tile;
-    DigestKey key = {};  // what it shows; not needed to see it
-};
-
-Tensor Engine::see(Context& ctx, std::span<const TilePlace> places) const {
-    const int64_t side = places[0].tiles->side;
-    const Tensor pixels = ctx.arena.get(ctx.activations, {int64_t(places.size()), 3, side, side});
-    for (size_t i = 0; i < places.size(); ++i) {
-        const View to = pixels.slice(0, int64_t(i), 1);
-        if (ctx.activations == DType::f32)
-            normalise(*places[i].tiles, places[i].tile, 1, to.as<float>(), &ctx.pool);
-        else
-            normalise(*places[i].tiles, places[i].tile, 1, to.as<uint16_t>(), &ctx.pool);
-    }
-    return model_.vision.forward(ctx, pixels);
+DigestKey Engine::answers_identity() {
+    return internvl::answers_identity(context_, *checkpoint_, types_);
 }
 
 // Not before there is a picture: the identity costs a look at one.
@@ -131,46 +111,44 @@ void Engine::open_row_files() {
     row_folder_.clear();
 }
 
+Tensor Engine::known_rows(const DigestKey& tile) {
+    open_row_files();
+    return vision_cache_.find(tile, context_.activations, model_.vision.rows_per_tile(),
+                              model_.decoder.width());
+}
+
 std::vector<PictureRows> Engine::encode(std::span<const Tiles* const> pictures,
                                         const OnTiles& on_tiles) {
-    open_row_files();
-    std::vector<TilePlace> places;
-    for (size_t p = 0; p < pictures.size(); ++p)
-        for (int t = 0; t < pictures[p]->count; ++t)
-            places.push_back({p, pictures[p], t, tile_key(*pictures[p], t)});
     const int64_t rows = model_.vision.rows_per_tile(), width = model_.decoder.width();
-    std::unordered_map<DigestKey, Tensor, DigestKeyHash> known;  // rows of each tile; absent until
-    std::vector<TilePlace> unknown;                              // these were seen, once each
-    for (const TilePlace& p : places) {
-        const auto [at, first_time] = known.try_emplace(p.key);
-        if (!first_time) continue;
-        at->second = vision_cache_.find(p.key, context_.activations, rows, width);
-        if (!at->second) unknown.push_back(p);
-    }
+    std::unordered_map<DigestKey, Tensor, DigestKeyHash> known;  // rows of each tile
     std::vector<PictureRows> all(pictures.size());
-    // LLM.int8 looks at all rows of a call.
-    const size_t at_once = types_.outliers_from > 0 ? unknown.size() : tiles_at_once;
-    for (size_t first = 0; first < unknown.size(); first += at_once) {
-        if (on_tiles) on_tiles(int(places.size() - unknown.size() + first), int(places.size()));
-        const std::span part =
-            std::span(unknown).subspan(first, std::min(at_once, unknown.size() - first));
-        const Tensor seen = see(context_, part);
-        for (size_t i = 0; i < part.size(); ++i) {
-            const Tensor own = make_tensor(context_.activations, {rows, width});
-            copy(context_, seen.slice(0, int64_t(i) * rows, rows), own);
-            vision_cache_.keep(part[i].key, own);
-            known[part[i].key] = own;
-            ++all[part[i].picture].computed;
+    Tower tower(context_, model_.vision, types_.outliers_from > 0);
+    int tiles = 0, unknown = 0;
+    for (size_t p = 0; p < pictures.size(); ++p) {
+        const std::shared_ptr<const Tiles> picture(std::shared_ptr<void>(), pictures[p]);  // lent
+        for (int t = 0; t < picture->count; ++t, ++tiles) {
+            const DigestKey& key = all[p].keys.emplace_back(tile_key(*picture, t));
+            const auto [at, first_time] = known.try_emplace(key);
+            if (!first_time) continue;
+            at->second = known_rows(key);
+            if (!at->second) unknown += tower.want(p, size_t(t), {picture, t}, key);
         }
     }
-    // The language model wants other sizes; what the tower needed would only lie beside them.
-    if (!unknown.empty()) context_.arena.trim();
-    if (on_tiles) on_tiles(int(places.size()), int(places.size()));
-    for (size_t p = 0; p < pictures.size(); ++p)
-        all[p].rows = make_tensor(context_.activations, {pictures[p]->count * rows, width});
-    for (const TilePlace& p : places) {
-        copy(context_, known[p.key], all[p.picture].rows.slice(0, p.tile * rows, rows));
-        all[p.picture].keys.push_back(p.key);
+    for (int done = tiles - unknown; tower.busy();) {
+        if (on_tiles) on_tiles(done, tiles);
+        const Tower::Work work = tower.advance(std::numeric_limits<double>::infinity(), {});
+        for (const Tower::Seen& seen : work.seen) {
+            keep_rows(seen.key, seen.rows);
+            known[seen.key] = seen.rows;
+            ++all[seen.wanted[0].first].computed;
+            ++done;
+        }
+    }
+    if (on_tiles) on_tiles(tiles, tiles);
+    for (PictureRows& p : all) {
+        p.rows = make_tensor(context_.activations, {int64_t(p.keys.size()) * rows, width});
+        for (size_t t = 0; t < p.keys.size(); ++t)
+            copy(context_, known[p.keys[t]], p.rows.slice(0, int64_t(t) * rows, rows));
     }
     return all;
 }
@@ -180,29 +158,29 @@ PictureRows Engine::encode(const Tiles& tiles, const OnTiles& on_tiles) {
     return std::move(encode({&one, 1}, on_tiles)[0]);
 }
 
-Tensor Engine::embed(const Generation& g, int64_t first) {
-    const auto rest = g.prompt.begin() + first;
-    View rows = g.pictures.rows;
-    if (rows) {
-        const int64_t seen = std::count(g.prompt.begin(), rest, context_token_);
-        rows = seen == rows.dim[0] ? View() : rows.slice(0, seen, rows.dim[0] - seen);
-    }
-    return model_.embed(context_, {rest, g.prompt.end()}, rows, context_token_);
+Tensor Engine::embed(std::span<const int> ids, const View& picture_rows) {
+    return model_.embed(context_, ids, picture_rows, context_token_);
 }
 
-PrefixNames Engine::prefix_names(const Generation& g, const RopeFrequencies& rope) const {
-    PrefixNames names(rope);
-    const PictureRows& pictures = g.pictures;
-    const int64_t rows = pictures.rows ? pictures.rows.dim[0] : 0;
+Tensor Engine::embed(const Generation& g) {
+    return embed(g.prompt, g.pictures.rows);
+}
+
+PrefixNames Engine::prefix_names(const Generation& g, const RopeFrequencies& rope,
+                                 const std::string& scope) const {
+    PrefixNames names(rope, scope);
+    const bool given = bool(g.pictures.rows);
+    const std::vector<DigestKey>& keys = given ? g.pictures.keys : g.unseen_keys;
     const int64_t each = model_.vision.rows_per_tile();
-    const bool known = rows == int64_t(pictures.keys.size()) * each &&
-                       rows == std::ranges::count(g.prompt, context_token_);
+    const int64_t rows = given ? g.pictures.rows.dim[0] : int64_t(keys.size()) * each;
+    const bool known =
+        rows == int64_t(keys.size()) * each && rows == std::ranges::count(g.prompt, context_token_);
     int64_t place = 0;
     for (const int id : g.prompt) {
         if (rows == 0 || id != context_token_) {
             names.append(id);
         } else if (known) {
-            names.append(id, pictures.keys[size_t(place / each)], int(place % each));
+            names.append(id, keys[size_t(place / each)], int(place % each));
             ++place;
         } else {
             names.end();
@@ -249,7 +227,7 @@ Sampler Engine::make_sampler(const GenerateOptions& options) const {
     return {options, model_.config.text.bos_token.value_or(stop_token_), stop_token_};
 }
 
-int64_t Engine::check_room(const Generation& g) const {
+int64_t Engine::room(const Generation& g) const {
     const TextConfig& text = model_.config.text;
     // The reference stops at no length; positions beyond the table are refused here, unless the
     // model has a rule for them. A table shorter than what it was trained with (40B) is no limit.
@@ -267,8 +245,12 @@ int64_t Engine::check_room(const Generation& g) const {
                                             "(--total-max-num, --num-segments)",
                                             prompt, prompt - seen, seen, seen / tile, fit));
     }
-    const int64_t room = std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
-    const int64_t each = cache_bytes(text, types_.cache());
+    return std::min<int64_t>(g.options.max_new_tokens, limit - prompt);
+}
+
+int64_t Engine::check_room(const Generation& g) const {
+    const int64_t prompt = int64_t(g.prompt.size()), room = this->room(g);
+    const int64_t each = cache_bytes(model_.config.text, types_.cache());
     const int64_t fit = cache_memory() / each;
     if (prompt + room > fit)
         throw Error(
@@ -305,8 +287,10 @@ void Engine::trace(std::span<const int> prompt, const Tiles* tiles, bool last_lo
     Context watched = context_;
     watched.watch = watch;
     std::vector<TilePlace> places;
-    for (int t = 0; tiles && t < tiles->count; ++t) places.push_back({0, tiles, t});
-    const Tensor pictures = tiles ? see(watched, places) : Tensor();
+    const std::shared_ptr<const Tiles> lent(std::shared_ptr<void>(), tiles);
+    for (int t = 0; tiles && t < tiles->count; ++t) places.push_back({lent, t});
+    const Tensor pictures =
+        tiles ? model_.vision.forward(watched, pixels(watched, places)) : Tensor();
     const int64_t total = int64_t(prompt.size());
     KvCache cache = make_cache(total);
     const std::vector<int32_t> blocks = cache.take(total);

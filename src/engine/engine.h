@@ -43,8 +43,15 @@ class Engine {
     void trace(std::span<const int> prompt, const Tiles* tiles, bool last_logits,
                const std::function<void(const std::string&, const View&)>& watch);
 
+    // Rows of a tile that are known from before, or none; and those of one that was seen now.
+    Tensor known_rows(const DigestKey& tile);
+    void keep_rows(const DigestKey& tile, const Tensor& rows) { vision_cache_.keep(tile, rows); }
+    const VisionCache& vision_cache() const { return vision_cache_; }
+
     // Parts of an answer's way. How many tokens may follow the prompt; throws Error when none may.
     int64_t check_room(const Generation&) const;
+    // The same whatever memory is left; may be asked from any thread.
+    int64_t room(const Generation&) const;
     void notice_length(size_t prompt) const;  // warns beyond what the family was trained with
     Sampler make_sampler(const GenerateOptions&) const;
     KvCache make_cache(int64_t tokens) const;
@@ -53,9 +60,13 @@ class Engine {
     std::shared_ptr<KvCache> borrow_cache(int64_t tokens);
     bool keeps_prefixes() const { return kept_tokens_ != 0; }
     int64_t cache_memory() const;  // bytes that keys and values can still take
-    // Names of the prompt's full blocks for a sequence with these rotary frequencies.
-    PrefixNames prefix_names(const Generation&, const RopeFrequencies&) const;
-    Tensor embed(const Generation&, int64_t first = 0);  // the prompt from there on, [rows, width]
+    // Names of the prompt's full blocks for a sequence with these rotary frequencies, within a
+    // scope.
+    PrefixNames prefix_names(const Generation&, const RopeFrequencies&,
+                             const std::string& scope) const;
+    Tensor embed(const Generation&);  // the prompt, [rows, width]
+    // Any part of one, with the rows of the pictures in it.
+    Tensor embed(std::span<const int> ids, const View& picture_rows);
 
     const InternVL& model() const { return model_; }
     const Tokenizer& tokenizer() const { return tokenizer_; }
@@ -68,6 +79,7 @@ class Engine {
     Context& context() { return context_; }
     const ComputeTypes& types() const { return types_; }
     double load_ms() const { return load_ms_; }
+    DigestKey answers_identity();  // model/identity.h; not while something is computed
     // Whether another run had packed the weights.
     bool packed_before() const { return weight_cache_ && weight_cache_->found(); }
 
@@ -75,8 +87,6 @@ class Engine {
     std::atomic<bool> cancel{false};
 
   private:
-    struct TilePlace;
-    Tensor see(Context&, std::span<const TilePlace>) const;  // [tiles*256, width]
     void open_row_files();
     int64_t tokens_to_keep(const LoadOptions&) const;
 

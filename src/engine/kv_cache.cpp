@@ -9,7 +9,7 @@
 namespace internvl {
 
 KvCache::KvCache(int64_t layers, int64_t heads, int64_t head_dim, DType dtype, int64_t max_tokens)
-    : pool_((max_tokens + cache_block - 1) / cache_block) {
+    : pool_(blocks_for(max_tokens)) {
     CacheView view;
     view.dtype = dtype;
     view.heads = heads;
@@ -23,17 +23,6 @@ KvCache::KvCache(int64_t layers, int64_t heads, int64_t head_dim, DType dtype, i
         view.values = static_cast<char*>(view.keys) + half;
         layers_.push_back(view);
     }
-}
-
-std::vector<int32_t> KvCache::take(int64_t tokens) {
-    std::vector<int32_t> blocks(size_t((tokens + cache_block - 1) / cache_block));
-    for (int32_t& b : blocks) b = pool_.take();
-    return blocks;
-}
-
-// The last first: a block is of use only as long as those before it are known.
-void KvCache::give_back(std::span<const int32_t> blocks) {
-    for (auto b = blocks.rbegin(); b != blocks.rend(); ++b) pool_.give_back(*b);
 }
 
 static void copy_contents(std::span<const CacheView> from, int32_t source,
@@ -51,17 +40,6 @@ static void copy_contents(std::span<const CacheView> from, int32_t source,
 
 void KvCache::copy_block(int32_t from, int32_t to) {
     copy_contents(layers_, from, layers_, to);
-}
-
-std::vector<int32_t> KvCache::hold_known(std::span<const DigestKey> names) {
-    std::vector<int32_t> blocks;
-    for (const DigestKey& name : names) {
-        const std::optional<int32_t> block = pool_.find(name);
-        if (!block) break;
-        pool_.hold(*block);
-        blocks.push_back(*block);
-    }
-    return blocks;
 }
 
 void KvCache::adopt(const KvCache& other) {

@@ -2,7 +2,11 @@
 
 namespace internvl {
 
-PrefixNames::PrefixNames(const RopeFrequencies& rope) {
+PrefixNames::PrefixNames(const RopeFrequencies& rope, const std::string& scope) {
+    if (!scope.empty()) {  // users choose them: a digest of theirs has one length
+        const DigestKey digest = Digest().update(scope.data(), scope.size()).key();
+        digest_.update(digest.data(), digest.size());
+    }
     digest_.update(rope.inv_freq.data(), rope.inv_freq.size() * sizeof(float));
     digest_.update(&rope.magnitude, sizeof rope.magnitude);
 }

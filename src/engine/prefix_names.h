@@ -1,4 +1,5 @@
 #pragma once
+#include <string>
 #include <vector>
 
 #include "base/digest.h"
@@ -13,7 +14,8 @@ namespace internvl {
 // set of weights and one precision.
 class PrefixNames {
   public:
-    explicit PrefixNames(const RopeFrequencies&);
+    // Nothing has the same name in two scopes.
+    explicit PrefixNames(const RopeFrequencies&, const std::string& scope = {});
 
     void append(int id);
     // A row of a picture's tile in place of the embedding of `id`.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -41,6 +42,10 @@ Sampler::Sampler(const GenerateOptions& options, int start, int stop)
           options.num_beams);
     if (options.num_beams > 1 && options.do_sample)
         throw UsageError("beam search does not sample", "greedy, or num-beams 1", "do-sample");
+    check(std::abs(options.presence_penalty) <= 2, "presence-penalty", "-2 to 2",
+          options.presence_penalty);
+    check(std::abs(options.frequency_penalty) <= 2, "frequency-penalty", "-2 to 2",
+          options.frequency_penalty);
     check(options.typical_p > 0 && options.typical_p <= 1, "typical-p", "above 0 and at most 1",
           options.typical_p);
 }
@@ -55,21 +60,52 @@ void Sampler::ban_repeated_ngrams(std::span<const int> sequence) {
             scores_[size_t(sequence[i + n - 1])] = never;
 }
 
-void Sampler::process(std::span<const int> history) {
-    std::vector<int> sequence{start_};
-    sequence.insert(sequence.end(), history.begin(), history.end());
-    if (options_.repetition_penalty != 1.0f)
-        for (const int id : std::set<int>(sequence.begin(), sequence.end())) {
+// What small penalties make of a score stays a number that can be divided and compared.
+static constexpr float most_score = 1e30f;
+
+// Lowers the scores of what the answer already holds.
+void Sampler::penalise(std::span<const int> history) {
+    if (options_.repetition_penalty != 1.0f) {
+        std::set<int> seen(history.begin(), history.end());
+        if (options_.penalise_start) seen.insert(start_);
+        for (const int id : seen) {
             if (id < 0 || size_t(id) >= scores_.size()) continue;
             float& score = scores_[size_t(id)];
             score = score < 0 ? score * options_.repetition_penalty
                               : score / options_.repetition_penalty;
+            if (score > most_score) score = most_score;
         }
+    }
+    if (options_.presence_penalty == 0 && options_.frequency_penalty == 0) return;
+    std::map<int, int> counts;
+    for (const int id : history) ++counts[id];
+    for (const auto& [id, count] : counts)
+        if (id >= 0 && size_t(id) < scores_.size())
+            scores_[size_t(id)] -=
+                options_.presence_penalty + options_.frequency_penalty * float(count);
+}
+
+bool Sampler::stops(int id) const {
+    if (id == stop_ && !options_.ignore_eos) return true;
+    return std::ranges::find(options_.stop_token_ids, id) != options_.stop_token_ids.end();
+}
+
+void Sampler::ban_stops(int made) {
+    const bool short_of_tokens = made < options_.min_new_tokens;
+    if (made + 1 < options_.min_length || short_of_tokens || options_.ban_eos) ban({&stop_, 1});
+    if (short_of_tokens) ban(options_.stop_token_ids);
+}
+
+void Sampler::process(std::span<const int> history) {
+    penalise(history);
+    for (const auto& [id, bias] : options_.logit_bias)
+        if (id >= 0 && size_t(id) < scores_.size()) scores_[size_t(id)] += bias;
+    std::vector<int> sequence{start_};
+    sequence.insert(sequence.end(), history.begin(), history.end());
     ban_repeated_ngrams(sequence);
-    const int made = int(history.size());
-    if (made + 1 < options_.min_length || made < options_.min_new_tokens) ban({&stop_, 1});
+    ban_stops(int(history.size()));
     ban(options_.suppress_tokens);
-    if (made == 0) ban(options_.begin_suppress_tokens);
+    if (history.empty()) ban(options_.begin_suppress_tokens);
     if (options_.renormalize_logits) normalise();
 }
 
@@ -223,20 +259,22 @@ int Sampler::next(std::span<const float> logits, std::span<const int> history) {
                    scores_.begin());  // the first of equals
     }
     const std::vector<Candidate> list = distribution(logits, history);
-    double left = uniform_at(options_.seed, history.size());
+    double left = uniform_at(options_.seed, uint64_t(options_.choice), history.size());
     for (const Candidate& c : list)
         if ((left -= c.probability) < 0) return c.id;
     return list.back().id;
 }
 
-double uniform_at(uint64_t seed, uint64_t index) {
-    // splitmix64 of two mixed words
+double uniform_at(uint64_t seed, uint64_t choice, uint64_t index) {
+    // splitmix64 of mixed words; the first choice is the one of a seed without choices
     const auto mix = [](uint64_t x) {
         x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
         x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
         return x ^ (x >> 31);
     };
-    const uint64_t bits = mix(mix(seed + 0x9e3779b97f4a7c15u) + (index + 1) * 0x9e3779b97f4a7c15u);
+    constexpr uint64_t step = 0x9e3779b97f4a7c15u;
+    const uint64_t own = choice == 0 ? seed : mix(seed ^ mix(choice * step));
+    const uint64_t bits = mix(mix(own + step) + (index + 1) * step);
     return double(bits >> 11) * 0x1p-53;
 }
 

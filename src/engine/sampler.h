@@ -28,12 +28,17 @@ class Sampler {
     std::span<const float> log_probabilities(std::span<const float> logits,
                                              std::span<const int> history);
 
+    // Whether the token ends the answer.
+    bool stops(int id) const;
+
     // What a draw at this point chooses from, by falling probability (ties by id).
     std::vector<Candidate> distribution(std::span<const float> logits,
                                         std::span<const int> history);
 
   private:
     void process(std::span<const int> history);
+    void penalise(std::span<const int> history);
+    void ban_stops(int made);
     void ban(std::span<const int> ids);
     void normalise();
     void ban_repeated_ngrams(std::span<const int> sequence);
@@ -43,8 +48,8 @@ class Sampler {
     std::vector<float> scores_;  // [vocab]
 };
 
-// The random number in [0, 1) of a seed and a position: the same wherever and whenever it is asked
-// for.
-double uniform_at(uint64_t seed, uint64_t index);
+// The random number in [0, 1) of a seed, which of its answers, and a position: the same wherever
+// and whenever it is asked for.
+double uniform_at(uint64_t seed, uint64_t choice, uint64_t index);
 
 }  // namespace internvl

@@ -70,6 +70,12 @@ PictureRows Session::picture_rows() {
     return all;
 }
 
+std::vector<std::shared_ptr<const Tiles>> Session::unseen() const {
+    std::vector<std::shared_ptr<const Tiles>> all;
+    for (const Picture& p : pictures_) all.push_back(p.tiles);
+    return all;
+}
+
 void Session::add(const std::string& question, std::vector<Picture> pictures, bool combine) {
     Exchange turn{question, {}, combine, std::nullopt};
     // The reference puts a mark where the user wrote none, in a first question only (spec 6.2 step
@@ -95,24 +101,45 @@ void Session::forget_last() {
     turns_.pop_back();
 }
 
+// Throws Error when the prompt does not fit, before its pictures are looked at.
+Task Session::make_task(Prompt prompt, const GenerateOptions& options,
+                        const OnText& on_text) const {
+    Task task;
+    task.prompt = std::move(prompt);
+    task.text =
+        std::make_shared<AnswerText>(engine_.tokenizer(),
+                                     AnswerTextOptions{.stops = options.stop,
+                                                       .include_stop = options.include_stop,
+                                                       .quiet_tokens = options.min_new_tokens,
+                                                       .reference_chunks = reference_ != nullptr,
+                                                       .tags = !options.skip_special_tokens},
+                                     on_text);
+    task.generation.prompt = task.prompt.ids;
+    task.generation.options = options;
+    task.generation.on_token = [text = task.text](int id) { return text->push(id); };
+    engine_.check_room(task.generation);
+    engine_.notice_length(task.prompt.ids.size());
+    return task;
+}
+
 Task Session::begin(const std::string& question, std::vector<Picture> pictures,
                     const GenerateOptions& options, bool combine, const OnText& on_text) {
     add(question, std::move(pictures), combine);
     try {
-        Task task;
-        task.prompt = prompt();
-        task.text = std::make_shared<AnswerText>(engine_.tokenizer(), options.stop, on_text,
-                                                 reference_ != nullptr);
-        task.generation.prompt = task.prompt.ids;
-        task.generation.options = options;
-        task.generation.on_token = [text = task.text](int id) { return text->push(id); };
-        engine_.check_room(task.generation);  // before the pictures are looked at
-        engine_.notice_length(task.prompt.ids.size());
-        return task;
+        return make_task(prompt(), options, on_text);
     } catch (...) {
         forget_last();
         throw;
     }
+}
+
+Task Session::begin(std::span<const Message> messages, std::span<const MediaTiles> media,
+                    std::vector<Picture> pictures, const GenerateOptions& options,
+                    const PromptOptions& prompt_options) {
+    pictures_ = std::move(pictures);
+    return make_task(build_prompt(engine_.tokenizer(), engine_.chat_template(), system_, messages,
+                                  media, prompt_options),
+                     options, {});
 }
 
 Reply Session::finish(Task& task, Answer answer) {
@@ -124,14 +151,16 @@ Reply Session::finish(Task& task, Answer answer) {
     reply.ids = std::move(answer.ids);
     reply.end = answer.end;
     reply.score = answer.score;
+    reply.vision_ms = answer.vision_ms;
     reply.prefill_ms = answer.prefill_ms;
     reply.decode_ms = answer.decode_ms;
     reply.cached_tokens = answer.cached_tokens;
+    reply.computed_tiles = answer.tiles_computed;
     for (Picture& p : pictures_) {
         reply.image_tokens += tokens_per_tile * p.tiles->count;
         reply.computed_tiles += std::exchange(p.seen.computed, 0);  // counts for one answer
     }
-    turns_.back().answer = reply.text;
+    if (!turns_.empty()) turns_.back().answer = reply.text;
     return reply;
 }
 

@@ -54,15 +54,20 @@ class Session {
     // The parts of ask, for those who answer several sessions together. A round that is known:
     void recall(const std::string& question, std::vector<Picture> pictures, bool combine,
                 const std::string& answer);
-    // A new one; throws Error, and forgets it, when its prompt does not fit. Its pictures must pass
-    // see() before the answer is made with picture_rows().
+    // A new one; throws Error, and forgets it, when its prompt does not fit. Its pictures are
+    // either left to a StepLoop (unseen), or pass see() before the answer is made with
+    // picture_rows().
     Task begin(const std::string& question, std::vector<Picture> pictures, const GenerateOptions&,
                bool combine, const OnText& on_text);
+    // A whole conversation that is not gone on with; `pictures` are those of the media, in order.
+    Task begin(std::span<const Message>, std::span<const MediaTiles>, std::vector<Picture> pictures,
+               const GenerateOptions&, const PromptOptions&);
     Reply finish(Task&, Answer);  // enters the answer into the history
     void forget_last();           // the question could not be answered: as if it had not been asked
     // Shows the pictures of several sessions that were not seen yet to the vision tower, together.
     static void see(Engine&, std::span<Session* const>, const Engine::OnTiles& = {});
     PictureRows picture_rows();  // of all pictures, one below the other
+    std::vector<std::shared_ptr<const Tiles>> unseen() const;  // all pictures
 
     Engine::OnTiles on_tiles;  // heard while a picture is looked at
     const std::vector<Exchange>& history() const { return turns_; }
@@ -71,6 +76,7 @@ class Session {
   private:
     void add(const std::string& question, std::vector<Picture> pictures, bool combine);
     Prompt prompt() const;
+    Task make_task(Prompt, const GenerateOptions&, const OnText&) const;
 
     Engine& engine_;
     std::string system_;

@@ -30,6 +30,7 @@ void VisionCache::remember(const DigestKey& tile, const Tensor& rows) {
     for (bytes_ += rows.bytes(); bytes_ > max_bytes_; entries_.pop_back()) {
         bytes_ -= entries_.back().rows.bytes();
         index_.erase(entries_.back().tile);
+        ++evictions_;
     }
 }
 

@@ -24,6 +24,7 @@ class VisionCache {
     Tensor find(const DigestKey& tile, DType, int64_t count, int64_t width);
     void keep(const DigestKey& tile, const Tensor& rows);
     int64_t bytes() const { return bytes_; }
+    int64_t evictions() const { return evictions_; }
 
   private:
     struct Entry {
@@ -32,7 +33,7 @@ class VisionCache {
     };
     void remember(const DigestKey& tile, const Tensor& rows);
 
-    int64_t max_bytes_, bytes_ = 0;
+    int64_t max_bytes_, bytes_ = 0, evictions_ = 0;
     std::list<Entry> entries_;  // the one used last in front
     std::unordered_map<DigestKey, std::list<Entry>::iterator, DigestKeyHash> index_;
     std::optional<RowFiles> files_;

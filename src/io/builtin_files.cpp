@@ -2,25 +2,9 @@
 // INTERNVL_DEMO_FOLDER.
 #include "io/builtin_files.h"
 
-#define EMBED_FROM(folder, symbol, file) \
-    __asm__(                             \
-        ".section .rodata\n"             \
-        ".balign 64\n"                   \
-        ".global internvl_" #symbol      \
-        "_begin\n"                       \
-        "internvl_" #symbol              \
-        "_begin:\n"                      \
-        ".incbin \"" folder "/" file     \
-        "\"\n"                           \
-        ".global internvl_" #symbol      \
-        "_end\n"                         \
-        "internvl_" #symbol              \
-        "_end:\n"                        \
-        ".byte 0\n"                      \
-        ".text\n");                      \
-    extern "C" const std::byte internvl_##symbol##_begin[], internvl_##symbol##_end[];
+#include "base/embed.h"
 
-#define EMBED(symbol, file) EMBED_FROM(INTERNVL_DEMO_FOLDER, symbol, file)
+#define EMBED(symbol, file) INTERNVL_EMBED(symbol, INTERNVL_DEMO_FOLDER "/" file)
 
 EMBED(config, "config.json")
 EMBED(weights, "model.safetensors")
@@ -29,7 +13,7 @@ EMBED(merges, "merges.txt")
 EMBED(added, "added_tokens.json")
 EMBED(special, "special_tokens_map.json")
 EMBED(tokenizer, "tokenizer_config.json")
-EMBED_FROM(INTERNVL_ASSETS, picture, "demo.png")
+INTERNVL_EMBED(picture, INTERNVL_ASSETS "/demo.png")
 
 namespace internvl {
 

@@ -256,4 +256,10 @@ Image decode_bmp(const Encoded& file) {
     return decode_dib(file, 14, in.u32(10), false);
 }
 
+ImageSize bmp_size(const Encoded& file) {
+    const Header header = read_header(file, {file}, 14);
+    if (header.compression == rle8 || header.compression == rle4) file.unsupported("run lengths");
+    return {header.width, header.height};
+}
+
 }  // namespace internvl

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "media/image.h"
 
@@ -15,11 +16,12 @@ struct Encoded {
     const std::string& where;
     const char* format;  // for messages: "JPEG"
 
+    // Both throw MediaFault.
     [[noreturn]] void fail(const std::string& reason) const;
     [[noreturn]] void unsupported(const std::string& feature) const;
 
-    // Throws Error unless a picture of width x height lies within the limits. Every codec calls
-    // this (or canvas) with the header's numbers before it allocates or decodes.
+    // Throws MediaFault unless a picture of width x height lies within the limits. Every codec
+    // calls this (or canvas) with the header's numbers before it allocates or decodes.
     void check_size(int64_t width, int64_t height) const;
     // A black picture of that size, checked.
     Image canvas(int64_t width, int64_t height) const;
@@ -44,6 +46,15 @@ Image decode_bmp(const Encoded& file);
 Image decode_tiff(const Encoded& file);
 Image decode_pnm(const Encoded& file);
 Image decode_ico(const Encoded& file);
+
+// Width and height as decode_... will find them, from the first bytes that tell; nothing is decoded
+// and nothing allocated. They fail as the decoders do.
+using ImageSize = std::pair<int64_t, int64_t>;
+ImageSize jpeg_size(const Encoded& file);
+ImageSize png_size(const Encoded& file);
+ImageSize webp_size(const Encoded& file);
+ImageSize gif_size(const Encoded& file);
+ImageSize bmp_size(const Encoded& file);  // also refuses compressed ones
 
 // The bitmap whose info header begins at `header`. Pixels lie at `pixels`, or, when 0, right after
 // the palette. `icon`: the height counts a mask that is not part of the picture.

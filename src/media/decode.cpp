@@ -8,18 +8,22 @@
 #include <memory>
 #include <string_view>
 
-#include "base/error.h"
 #include "media/codecs.h"
+#include "media/media_fault.h"
 
 namespace internvl {
 
+using Kind = MediaFault::Kind;
+
 void Encoded::fail(const std::string& reason) const {
-    throw Error(fmt::format("cannot decode this {} image", format), "a complete, valid file",
-                reason, where);
+    throw MediaFault(Kind::damaged, fmt::format("cannot decode this {} image", format),
+                     "a complete, valid file", reason, where);
 }
 
 void Encoded::unsupported(const std::string& feature) const {
-    throw Error(fmt::format("this kind of {} image is not supported", format), {}, feature, where);
+    throw MediaFault(Kind::unsupported,
+                     fmt::format("this kind of {} image is not supported", format), std::string(),
+                     feature, where);
 }
 
 void Encoded::check_size(int64_t width, int64_t height) const {
@@ -27,9 +31,9 @@ void Encoded::check_size(int64_t width, int64_t height) const {
         fail(fmt::format("a size of {}x{} pixels in the header", width, height));
     const int64_t side = limits.max_side;
     if (width > side || height > side || width > limits.max_pixels / height)
-        throw Error("the image is too large",
-                    fmt::format("at most {} pixels and {} a side", limits.max_pixels, side),
-                    fmt::format("{}x{} in the header", width, height), where);
+        throw MediaFault(Kind::too_large, "the image is too large",
+                         fmt::format("at most {} pixels and {} a side", limits.max_pixels, side),
+                         fmt::format("{}x{} in the header", width, height), where);
 }
 
 Image Encoded::canvas(int64_t width, int64_t height) const {
@@ -65,16 +69,17 @@ struct Format {
     std::string_view magic;
     size_t at;  // where the magic stands
     const char* name;
-    Image (*decode)(const Encoded&);  // null: recognised only to name it in the error
+    Image (*decode)(const Encoded&);              // null: recognised only to name it in the error
+    ImageSize (*size)(const Encoded&) = nullptr;  // null: not taken from strangers
 };
 
 constexpr Format formats[] = {
-    {"\xFF\xD8\xFF"sv, 0, "JPEG", decode_jpeg},
-    {"\x89PNG\r\n\x1A\n"sv, 0, "PNG", decode_png},
-    {"WEBP"sv, 8, "WebP", decode_webp},
-    {"GIF87a"sv, 0, "GIF", decode_gif},
-    {"GIF89a"sv, 0, "GIF", decode_gif},
-    {"BM"sv, 0, "BMP", decode_bmp},
+    {"\xFF\xD8\xFF"sv, 0, "JPEG", decode_jpeg, jpeg_size},
+    {"\x89PNG\r\n\x1A\n"sv, 0, "PNG", decode_png, png_size},
+    {"WEBP"sv, 8, "WebP", decode_webp, webp_size},
+    {"GIF87a"sv, 0, "GIF", decode_gif, gif_size},
+    {"GIF89a"sv, 0, "GIF", decode_gif, gif_size},
+    {"BM"sv, 0, "BMP", decode_bmp, bmp_size},
     {"II*\0"sv, 0, "TIFF", decode_tiff},
     {"MM\0*"sv, 0, "TIFF", decode_tiff},
     {"II+\0"sv, 0, "TIFF", decode_tiff},
@@ -92,6 +97,10 @@ constexpr Format formats[] = {
     {"8BPS"sv, 0, "Photoshop", nullptr},
     {"%PDF"sv, 0, "PDF", nullptr},
     {"<svg"sv, 0, "SVG", nullptr},
+    {"\x76\x2F\x31\x01"sv, 0, "OpenEXR", nullptr},
+    {"<?xml"sv, 0, "XML", nullptr},
+    {"<!"sv, 0, "HTML", nullptr},
+    {"<html"sv, 0, "HTML", nullptr},
     {"\x1A\x45\xDF\xA3"sv, 0, "Matroska video", nullptr},
 };
 
@@ -108,28 +117,49 @@ const Format* recognise(std::string_view text) {
 }
 
 constexpr const char* readable = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO";
+constexpr const char* readable_of_strangers = "JPEG, PNG, WebP, GIF or uncompressed BMP";
+
+// The kind of the file, or a MediaFault that names what is readable.
+const Format& format_of(std::span<const uint8_t> bytes, const ImageLimits& limits,
+                        const std::string& where, const char* expected) {
+    if (bytes.empty())
+        throw MediaFault(Kind::unsupported, "the image is empty", expected, "0 bytes", where);
+    if (int64_t(bytes.size()) > limits.max_bytes)
+        throw MediaFault(Kind::too_large, "the image file is too large",
+                         fmt::format("at most {} bytes", limits.max_bytes),
+                         fmt::format("{} bytes", bytes.size()), where);
+    const Format* format = recognise({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    if (format) return *format;
+    std::string start;
+    for (uint8_t byte : bytes.first(std::min<size_t>(bytes.size(), 8)))
+        start += fmt::format("{:02x} ", byte);
+    throw MediaFault(Kind::unsupported, "this is no image that can be read", expected,
+                     fmt::format("a file that begins with {}", start.substr(0, start.size() - 1)),
+                     where);
+}
+
+[[noreturn]] void refuse(const Format& format, const std::string& where, const char* expected) {
+    throw MediaFault(Kind::unsupported, "this image format is not supported", expected, format.name,
+                     where);
+}
 
 }  // namespace
 
 Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,
                    const std::string& where) {
-    if (bytes.empty()) throw Error("the image is empty", readable, "0 bytes", where);
-    if (int64_t(bytes.size()) > limits.max_bytes)
-        throw Error("the image file is too large",
-                    fmt::format("at most {} bytes", limits.max_bytes),
-                    fmt::format("{} bytes", bytes.size()), where);
-    const Format* format = recognise({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-    if (!format) {
-        std::string start;
-        for (uint8_t byte : bytes.first(std::min<size_t>(bytes.size(), 8)))
-            start += fmt::format("{:02x} ", byte);
-        throw Error("this is no image that can be read", readable,
-                    fmt::format("a file that begins with {}", start.substr(0, start.size() - 1)),
-                    where);
-    }
-    if (!format->decode)
-        throw Error("this image format is not supported", readable, format->name, where);
-    return format->decode({bytes, limits, where, format->name});
+    const Format& format = format_of(bytes, limits, where, readable);
+    if (!format.decode) refuse(format, where, readable);
+    return format.decode({bytes, limits, where, format.name});
+}
+
+ImageHeader read_image_header(std::span<const uint8_t> bytes, const ImageLimits& limits,
+                              const std::string& where) {
+    const Format& format = format_of(bytes, limits, where, readable_of_strangers);
+    if (!format.size) refuse(format, where, readable_of_strangers);
+    const Encoded file{bytes, limits, where, format.name};
+    const auto [width, height] = format.size(file);
+    file.check_size(width, height);
+    return {format.name, int(width), int(height)};
 }
 
 Image load_image(const std::string& path, const ImageLimits& limits) {

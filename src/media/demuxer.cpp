@@ -7,13 +7,18 @@ extern "C" {
 }
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
+#include "media/media_fault.h"
 
 namespace internvl {
+
+using Kind = MediaFault::Kind;
+
 namespace {
 
 using namespace std::string_view_literals;
@@ -54,6 +59,21 @@ constexpr const char* decoders =
     "h264,hevc,libdav1d,libaom-av1,av1,vp8,vp9,mpeg4,msmpeg4,msmpeg4v1,msmpeg4v2,mpeg1video,"
     "mpeg2video,h263,flv,wmv1,wmv2,wmv3,vc1,theora,mjpeg,prores,rawvideo";
 
+// The same for clips of strangers (VideoLimits::common_kinds).
+constexpr std::string_view common_containers[] = {"mov", "matroska", "avi", "gif"};
+constexpr const char* common_readable = "MP4, MOV, Matroska, WebM, AVI or GIF";
+constexpr const char* common_decoders = "h264,hevc,libdav1d,libaom-av1,av1,vp8,vp9,mpeg4,mjpeg,gif";
+
+const char* common_container_of(std::span<const uint8_t> bytes) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (text.starts_with("GIF87a") || text.starts_with("GIF89a")) return "gif";
+    const char* container = container_of(bytes);
+    return container &&
+                   std::ranges::find(common_containers, container) != std::end(common_containers)
+               ? container
+               : nullptr;
+}
+
 constexpr size_t largest_allocation = size_t(512) << 20;  // bytes, each of FFmpeg's
 constexpr int most_streams = 64;
 
@@ -91,15 +111,24 @@ Demuxer::Demuxer(std::span<const uint8_t> bytes, const VideoLimits& limits,
                  const std::string& where)
     : bytes_(bytes), where_(where) {
     quieten_once();
-    const char* container = container_of(bytes);
+    const char* container = limits.common_kinds ? common_container_of(bytes) : container_of(bytes);
     if (!container)
-        throw Error("this is no video that can be read", readable, "another kind of file", where);
-    open(container);
-    find_streams(limits);
+        throw MediaFault(Kind::unsupported, "this is no video that can be read",
+                         limits.common_kinds ? common_readable : readable, "another kind of file",
+                         where);
+    const char* allowed = limits.common_kinds ? common_decoders : decoders;
+    open(container, allowed);
+    find_streams(limits, allowed);
+}
+
+double Demuxer::seconds() const {
+    if (format_->duration == AV_NOPTS_VALUE) return std::numeric_limits<double>::quiet_NaN();
+    return double(format_->duration) / AV_TIME_BASE;
 }
 
 void Demuxer::fail(const std::string& reason) const {
-    throw Error("cannot decode this video", "a complete, valid file", reason, where_);
+    throw MediaFault(Kind::damaged, "cannot decode this video", "a complete, valid file", reason,
+                     where_);
 }
 
 int Demuxer::read(void* self, uint8_t* out, int size) {
@@ -133,7 +162,7 @@ int64_t Demuxer::seek(void* self, int64_t offset, int whence) {
     return offset;
 }
 
-void Demuxer::open(const char* container) {
+void Demuxer::open(const char* container, const char* allowed) {
     constexpr int buffer_bytes = 1 << 16;
     auto* buffer = static_cast<unsigned char*>(av_malloc(buffer_bytes));
     io_ = owned(avio_alloc_context(buffer, buffer_bytes, 0, this, read, nullptr, seek));
@@ -144,7 +173,7 @@ void Demuxer::open(const char* container) {
     format->io_open = refuse_to_open;
     format->max_streams = most_streams;
     AVDictionary* options = nullptr;
-    av_dict_set(&options, "codec_whitelist", decoders, 0);
+    av_dict_set(&options, "codec_whitelist", allowed, 0);
     av_dict_set(&options, "protocol_whitelist", "none", 0);
     const int code =
         avformat_open_input(&format, nullptr, av_find_input_format(container), &options);
@@ -153,7 +182,7 @@ void Demuxer::open(const char* container) {
     format_.reset(format);
 }
 
-void Demuxer::find_streams(const VideoLimits& limits) {
+void Demuxer::find_streams(const VideoLimits& limits, const char* allowed) {
     std::vector<AVDictionary*> options(format_->nb_streams, nullptr);
     for (AVDictionary*& option : options)
         av_dict_set_int(&option, "max_pixels", limits.max_pixels, 0);
@@ -162,18 +191,21 @@ void Demuxer::find_streams(const VideoLimits& limits) {
     check(code);
     const int best = av_find_best_stream(format_.get(), AVMEDIA_TYPE_VIDEO, -1, -1, &codec_, 0);
     if (best < 0)
-        throw Error("there are no moving pictures to decode in this file", {}, ffmpeg_message(best),
-                    where_);
-    if (av_match_list(codec_->name, decoders, ',') <= 0)
-        throw Error("this kind of video is not supported", {}, codec_->name, where_);
+        throw MediaFault(best == AVERROR_DECODER_NOT_FOUND ? Kind::unsupported : Kind::damaged,
+                         "there are no moving pictures to decode in this file", std::string(),
+                         ffmpeg_message(best), where_);
+    if (av_match_list(codec_->name, allowed, ',') <= 0)
+        throw MediaFault(Kind::unsupported, "this kind of video is not supported", std::string(),
+                         codec_->name, where_);
     for (unsigned i = 0; i < format_->nb_streams; ++i)
         if (int(i) != best) format_->streams[i]->discard = AVDISCARD_ALL;
     stream_ = format_->streams[best];
     const int64_t width = stream_->codecpar->width, height = stream_->codecpar->height;
     if (width < 1 || height < 1) fail(fmt::format("a size of {}x{} pixels", width, height));
-    if (width > limits.max_pixels / height)
-        throw Error("the video is too large", fmt::format("at most {} pixels", limits.max_pixels),
-                    fmt::format("{}x{}", width, height), where_);
+    if (width > limits.max_pixels / height || std::max(width, height) > limits.max_side)
+        throw MediaFault(Kind::too_large, "the video is too large",
+                         fmt::format("at most {} pixels", limits.max_pixels),
+                         fmt::format("{}x{}", width, height), where_);
 }
 
 bool Demuxer::next(AVPacket& packet) {

@@ -12,6 +12,7 @@ const char* container_of(std::span<const uint8_t> bytes);
 
 class Demuxer {
   public:
+    // Throws MediaFault for what is no clip, is broken, or beyond the limits.
     Demuxer(std::span<const uint8_t> bytes, const VideoLimits& limits, const std::string& where);
 
     // The next packet of the stream, in decoding order; false after the last.
@@ -19,6 +20,8 @@ class Demuxer {
 
     const AVStream& stream() const { return *stream_; }
     const AVCodec& codec() const { return *codec_; }
+    // What the container says of its length, in seconds; NaN when it says nothing.
+    double seconds() const;
 
     [[noreturn]] void fail(const std::string& reason) const;
     void check(int code) const {
@@ -26,8 +29,8 @@ class Demuxer {
     }
 
   private:
-    void open(const char* container);
-    void find_streams(const VideoLimits& limits);
+    void open(const char* container, const char* decoders);
+    void find_streams(const VideoLimits& limits, const char* decoders);
 
     static int read(void* self, uint8_t* out, int size);
     static int64_t seek(void* self, int64_t offset, int whence);

@@ -5,6 +5,7 @@ namespace internvl {
 FrameDecoder::FrameDecoder(Demuxer& demuxer, const VideoLimits& limits, OnFrame on_frame)
     : demuxer_(demuxer),
       max_pixels_(limits.max_pixels),
+      steady_(limits.steady),
       on_frame_(std::move(on_frame)),
       packet_(owned(av_packet_alloc())),
       frame_(owned(av_frame_alloc())),
@@ -37,6 +38,9 @@ void FrameDecoder::take_frames(const Run& run) {
         const int code = avcodec_receive_frame(codec_.get(), frame_.get());
         if (code == AVERROR(EAGAIN) || code == AVERROR_EOF) return;
         demuxer_.check(code);
+        const AVCodecParameters& announced = *demuxer_.stream().codecpar;
+        if (steady_ && (frame_->width != announced.width || frame_->height != announced.height))
+            demuxer_.fail("frames that change their size");
         const int64_t time = run.timed ? frame_->best_effort_timestamp : counted_++;
         for (; next_ < run.frames.size() && run.frames[next_].time <= time; ++next_)
             on_frame_(run.frames[next_].index, *frame_);

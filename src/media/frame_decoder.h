@@ -39,6 +39,7 @@ class FrameDecoder {
 
     Demuxer& demuxer_;
     int64_t max_pixels_;
+    bool steady_;
     OnFrame on_frame_;
     size_t at_ = 0;  // packets read
     FFmpegPtr<AVPacket> packet_;

@@ -16,6 +16,7 @@ extern "C" {
 #include "media/decode.h"
 #include "media/demuxer.h"
 #include "media/frame_decoder.h"
+#include "media/media_fault.h"
 #include "media/rgb_converter.h"
 
 namespace internvl {
@@ -60,6 +61,20 @@ VideoFile::VideoFile(std::span<const uint8_t> bytes, const VideoLimits& limits,
     read_table();
 }
 
+// NaN seconds: unknown.
+void VideoFile::check_pace(double seconds) const {
+    constexpr double unlimited = 1e18;
+    const bool limited = limits_.max_fps < unlimited || limits_.max_seconds < unlimited;
+    if (limited && (!(fps_ > 0) || !std::isfinite(fps_) || seconds < 0))
+        throw MediaFault(MediaFault::Kind::damaged, "the video does not tell its pace",
+                         "a rate above 0 and a length", fmt::format("{} per second", fps_), where_);
+    if (fps_ > limits_.max_fps || seconds > limits_.max_seconds)
+        throw MediaFault(MediaFault::Kind::too_large, "the video is too fast or too long",
+                         fmt::format("at most {} frames per second, {} seconds", limits_.max_fps,
+                                     limits_.max_seconds),
+                         fmt::format("{}, {}", fps_, seconds), where_);
+}
+
 void VideoFile::read_table() {
     Demuxer demuxer(bytes_, limits_, where_);
     const AVStream& stream = demuxer.stream();
@@ -69,14 +84,17 @@ void VideoFile::read_table() {
     const AVRational average = stream.avg_frame_rate;
     const AVRational rate = average.num && average.den ? average : stream.r_frame_rate;
     fps_ = double(rate.num) / rate.den;
+    check_pace(demuxer.seconds());
 
     const auto packet = owned(av_packet_alloc());
     int64_t latest = AV_NOPTS_VALUE;  // which is less than any time
+    int64_t earliest = INT64_MAX;
     while (demuxer.next(*packet)) {
         if (int64_t(packets_.size()) == limits_.max_frames)
-            throw Error("the video is too long", fmt::format("at most {} frames", packets_.size()),
-                        "more", where_);
+            throw MediaFault(MediaFault::Kind::too_large, "the video is too long",
+                             fmt::format("at most {} frames", packets_.size()), "more", where_);
         const int64_t time = packet->pts;
+        if (time != AV_NOPTS_VALUE) earliest = std::min(earliest, time);
         const bool key = packet->flags & AV_PKT_FLAG_KEY;
         if (key && !packets_.empty() && second_key_ == 0) second_key_ = int64_t(packets_.size());
         // Earlier packets' frames must all be shown before a key frame that we start from.
@@ -86,6 +104,9 @@ void VideoFile::read_table() {
         if (time == AV_NOPTS_VALUE) timed_ = false;
     }
     if (packets_.empty()) demuxer.fail("no frame");
+    if (latest != AV_NOPTS_VALUE)
+        check_pace((double(latest) - double(earliest)) * av_q2d(stream.time_base));
+    check_pace(double(packets_.size()) / fps_);
     order_.resize(packets_.size());
     std::iota(order_.begin(), order_.end(), size_t(0));
     const auto time_of = [&](size_t i) { return packets_[i].time; };
@@ -158,10 +179,13 @@ void VideoFile::decode(std::span<const int64_t> indices, ThreadPool* pool,
     const std::vector<Run> runs = runs_for(indices);
     int64_t packets = 0;
     for (const Run& run : runs) packets += int64_t(run.end - run.begin);
-    if (packets > limits_.max_decoded / (int64_t(width_) * height_))
-        throw Error("too much of the video would have to be decoded",
-                    fmt::format("at most {} pixels", limits_.max_decoded),
-                    fmt::format("{} frames of {}x{}", packets, width_, height_), where_);
+    if (packets > limits_.max_decoded / (int64_t(width_) * height_) ||
+        packets > limits_.max_decoded_frames)
+        throw MediaFault(MediaFault::Kind::too_large,
+                         "too much of the video would have to be decoded",
+                         fmt::format("at most {} frames, {} pixels", limits_.max_decoded_frames,
+                                     limits_.max_decoded),
+                         fmt::format("{} frames of {}x{}", packets, width_, height_), where_);
     // A thread takes neighbouring runs, so that each reads the file but once.
     const size_t parts = std::min(size_t(pool ? pool->threads() : 1), runs.size());
     std::vector<std::exception_ptr> errors(parts);

@@ -17,6 +17,13 @@ struct VideoLimits {
     int64_t max_pixels = int64_t(1) << 26;   // of a frame
     int64_t max_frames = int64_t(1) << 22;   // of the clip
     int64_t max_decoded = int64_t(1) << 40;  // pixels that one call of decode may decode
+    // What a service sets besides.
+    int max_side = 1 << 26;                         // of a frame
+    int64_t max_decoded_frames = int64_t(1) << 40;  // by one call of decode
+    double max_seconds = 1e18, max_fps = 1e18;      // finite ones ask for a clip that tells its own
+    bool steady = false;  // all frames have the size that the clip announces
+    // Only MP4, MOV, Matroska, WebM, AVI and GIF, with the codecs that browsers write or play.
+    bool common_kinds = false;
 };
 
 // Whether the bytes begin like a clip of a kind that VideoFile reads. Animated pictures are no
@@ -29,7 +36,7 @@ bool is_video(std::span<const uint8_t> bytes);
 class VideoFile {
   public:
     // Reads the clip's table of frames; the bytes must outlive the object. `where` names the source
-    // in errors. Throws Error for what is no clip, is broken, or beyond the limits.
+    // in errors. Throws MediaFault for what is no clip, is broken, or beyond the limits.
     VideoFile(std::span<const uint8_t> bytes, const VideoLimits& limits, const std::string& where);
 
     int64_t frame_count() const { return int64_t(order_.size()); }
@@ -57,6 +64,7 @@ class VideoFile {
         bool hidden;   // decoded for others, not shown
     };
     void read_table();
+    void check_pace(double seconds) const;
     int64_t place_of(int64_t index) const;
     size_t start_for(size_t packet) const;
     std::vector<Run> runs_for(std::span<const int64_t> indices) const;

@@ -77,19 +77,33 @@ static void add_test_matrix(Digest& digest, Context& ctx) {
     }
 }
 
-DigestKey weights_identity(Context& ctx, const Checkpoint& checkpoint, const ComputeTypes& types) {
-    Digest digest;
+// All that the numbers of weights follow from, and how they are kept.
+static void add_weights(Digest& digest, Context& ctx, const Checkpoint& checkpoint,
+                        const ComputeTypes& types) {
     add(digest, isa_name(ctx.kernels.isa));
     add(digest, types.name());
     add(digest, types.quant.text());
     add(digest, types.left_alone);
     digest.update(&types.outliers_from, sizeof types.outliers_from);
-    add(digest, checkpoint.stamp());
     for (const TensorEntry& entry : checkpoint.entries()) {
         add(digest, &entry);
         checkpoint.drop(entry);  // a sample brings in the large page around it
     }
     add_test_matrix(digest, ctx);
+}
+
+DigestKey weights_identity(Context& ctx, const Checkpoint& checkpoint, const ComputeTypes& types) {
+    Digest digest;
+    add(digest, checkpoint.stamp());
+    add_weights(digest, ctx, checkpoint, types);
+    return digest.key();
+}
+
+DigestKey answers_identity(Context& ctx, const Checkpoint& checkpoint, const ComputeTypes& types) {
+    Digest digest;
+    const DType cache = types.cache();
+    digest.update(&cache, sizeof cache);
+    add_weights(digest, ctx, checkpoint, types);
     return digest.key();
 }
 

@@ -14,4 +14,8 @@ DigestKey vision_identity(Context&, const Checkpoint&, const InternVL&, const Co
 // what weights are kept in, and what the kernels make of a test matrix.
 DigestKey weights_identity(Context&, const Checkpoint&, const ComputeTypes&);
 
+// Stands for all that answers depend on besides their questions; the same on another machine of the
+// same kind with the same weights.
+DigestKey answers_identity(Context&, const Checkpoint&, const ComputeTypes&);
+
 }  // namespace internvl

@@ -1,5 +1,6 @@
 #include "model/vision.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/watch.h"
@@ -55,26 +56,43 @@ static View patch_grid(const View& x, int64_t tiles, int64_t count) {
     return grid;
 }
 
-Tensor Vision::forward(Context& ctx, const View& pixels) const {
-    const int64_t tiles = pixels.dim[0], count = positions.dim[0];
-    const Tensor x = embed(ctx, *this, pixels);
-    const auto tile_rows = [&](const View& v) {
-        return v.reshape({tiles, v.dim[0] / tiles, v.dim[1]});
-    };
-    watch(ctx, "vision/embeddings", tile_rows(x));
-    for (size_t n = 0; n < layers.size(); ++n) {
-        ctx.stop_if_cancelled();
-        run_layer(ctx, layers[n], heads, tiles, x);
-        watch(ctx, "vision/block", n, tile_rows(x));
-    }
-    watch(ctx, "vision/last", tile_rows(x));
-    const Tensor shuffled = pixel_shuffle(ctx, patch_grid(x, tiles, count), transposed_shuffle);
-    watch(ctx, "vision/shuffled", tile_rows(shuffled));
+static View by_tile(const VisionRun& run) {
+    return run.x.reshape({run.tiles, run.x.dim[0] / run.tiles, run.x.dim[1]});
+}
+
+VisionRun Vision::begin(Context& ctx, const View& pixels) const {
+    VisionRun run{embed(ctx, *this, pixels), pixels.dim[0]};
+    watch(ctx, "vision/embeddings", by_tile(run));
+    return run;
+}
+
+void Vision::advance(Context& ctx, VisionRun& run, int64_t tiles) const {
+    ctx.stop_if_cancelled();
+    const int64_t rows = run.x.dim[0] / run.tiles, count = std::min(tiles, run.tiles - run.done);
+    run_layer(ctx, layers[run.layer], heads, count, run.x.slice(0, run.done * rows, count * rows));
+    run.done += count;
+    if (run.done < run.tiles) return;
+    watch(ctx, "vision/block", run.layer++, by_tile(run));
+    run.done = 0;
+}
+
+Tensor Vision::finish(Context& ctx, const VisionRun& run) const {
+    watch(ctx, "vision/last", by_tile(run));
+    const Tensor shuffled =
+        pixel_shuffle(ctx, patch_grid(run.x, run.tiles, positions.dim[0]), transposed_shuffle);
+    watch(ctx, "vision/shuffled",
+          shuffled.reshape({run.tiles, shuffled.dim[0] / run.tiles, shuffled.dim[1]}));
     const Tensor hidden = linear(ctx, norm(ctx, shuffled, projector_norm), projector_in,
                                  {.activation = Activation::gelu});
     Tensor rows = linear(ctx, hidden, projector_out);
-    watch(ctx, "vision/projected", tile_rows(rows));
+    watch(ctx, "vision/projected", rows.reshape({run.tiles, rows.dim[0] / run.tiles, rows.dim[1]}));
     return rows;
+}
+
+Tensor Vision::forward(Context& ctx, const View& pixels) const {
+    VisionRun run = begin(ctx, pixels);
+    while (!passed(run)) advance(ctx, run, run.tiles);
+    return finish(ctx, run);
 }
 
 }  // namespace internvl

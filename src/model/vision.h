@@ -14,6 +14,14 @@ struct VisionLayer {
     Tensor attention_scale, mlp_scale;  // [width] f32, "layer scale"
 };
 
+// Tiles on their way through the tower's layers.
+struct VisionRun {
+    Tensor x;  // [tiles * (1 + patches), width]
+    int64_t tiles = 0;
+    size_t layer = 0;  // the next one; `done` tiles have passed it
+    int64_t done = 0;
+};
+
 // The vision tower and the projector that turns its rows into embeddings of the language model
 // (spec 3, 4).
 struct Vision {
@@ -29,6 +37,13 @@ struct Vision {
     // pixels [tiles, 3, side, side] -> [tiles * patches/4, embedding width]. Tiles do not see each
     // other (spec 3.5).
     Tensor forward(Context&, const View& pixels) const;
+
+    // The same in pieces, with the same bits: begin, advance until it has passed, finish.
+    VisionRun begin(Context&, const View& pixels) const;
+    // The next layer of the run for at most so many of its tiles.
+    void advance(Context&, VisionRun&, int64_t tiles) const;
+    bool passed(const VisionRun& run) const { return run.layer == layers.size(); }
+    Tensor finish(Context&, const VisionRun&) const;
 
     int64_t rows_per_tile() const { return positions.dim[0] / 4; }
 };

@@ -1,37 +1,32 @@
 #pragma once
-#include <stdexcept>
 #include <string>
 
+#include "api/data.h"
 #include "base/json.h"
-#include "internvl/internvl.h"
+#include "serve/request_error.h"
 
 namespace internvl {
 
-// A request that cannot be answered as it stands (api.md 3.4, 3.5).
-struct RequestError : std::runtime_error {
-    RequestError(std::string kind, std::string field, const std::string& message)
-        : std::runtime_error(message), code(std::move(kind)), param(std::move(field)) {}
-    std::string code, param;
-};
-
-// What holds where a request does not say otherwise, and where its files may lie.
-struct RequestDefaults {
+// What holds where a request from a file does not say otherwise, and where its own files may lie.
+struct FileDefaults {
     GenerateOptions generate;
     ImageOptions image;
     VideoOptions video;
     std::string folder;  // of relative paths and file: addresses
 };
 
-struct ChatRequest {
+// A chat completion that is asked for by a file, with its pictures and videos loaded.
+struct FileRequest {
     std::string model;
-    Dialogue dialogue;
+    Conversation conversation;
     bool return_token_ids = false;
 };
 
-// The body of a chat completion (api.md 1.2, 2): messages with text, pictures and videos from data:
-// addresses and files. What would change the answer and is not supported is refused by name. Throws
-// RequestError.
-ChatRequest parse_chat_request(const nlohmann::json& body, const RequestDefaults&);
+// The body of a chat completion (api.md 1.2, 2) with media from data: addresses and files. What
+// only the service can do is refused by name. Throws RequestError.
+FileRequest parse_file_request(const nlohmann::json& body, const FileDefaults&);
+// The same as a question without history; throws RequestError when there is more.
+Dialogue to_question(const FileRequest&);
 
 // What an answer says besides its text.
 struct Envelope {
@@ -40,6 +35,5 @@ struct Envelope {
     bool token_ids;
 };
 nlohmann::ordered_json chat_completion(const Result&, const Envelope&);  // api.md 3.1
-nlohmann::ordered_json error_body(const RequestError&);
 
 }  // namespace internvl

@@ -34,10 +34,10 @@ void StreamDecoder::add(int id) {
     }
 }
 
-std::string StreamDecoder::finish() {
+std::string StreamDecoder::finish(bool one_mark) {
     // The reference joins the last run by a blank even when it has given no text.
     const bool last_run = in_run_;
-    if (!end_run() && last_run && run_before_) write(" ");
+    if (!end_run(one_mark) && last_run && run_before_) write(" ");
     if (rules().clean_text) ready_ += text_clean_up_.finish();
     run_before_ = false;
     return std::exchange(ready_, {});
@@ -61,10 +61,10 @@ void StreamDecoder::add_bytes(std::string_view bytes) {
     bytes_.erase(0, done);
 }
 
-void StreamDecoder::end_bytes() {
+void StreamDecoder::end_bytes(bool one_mark) {
     const std::string bytes = std::exchange(bytes_, {});
     if (bytes.empty()) return;
-    for (size_t i = 0; i < (rules().pieces ? bytes.size() : 1); ++i) put(broken);
+    for (size_t i = 0; i < (rules().pieces && !one_mark ? bytes.size() : 1); ++i) put(broken);
 }
 
 void StreamDecoder::add_piece(std::string_view text) {
@@ -97,8 +97,8 @@ void StreamDecoder::add_between_runs(std::string_view text) {
 }
 
 // Whether the run has given text.
-bool StreamDecoder::end_run() {
-    end_bytes();
+bool StreamDecoder::end_run(bool one_mark) {
+    end_bytes(one_mark);
     put_now(std::exchange(held_, {}));
     if (rules().clean_runs) write_run(run_clean_up_.finish());
     run_before_ |= run_written_;

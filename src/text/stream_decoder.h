@@ -18,8 +18,10 @@ class StreamDecoder {
         : tokenizer_(&tokenizer), skip_special_(skip_special) {}
 
     std::string push(int id);
-    void add(int id);      // like push, but its text comes with what is given next
-    std::string finish();  // what is left, broken sequences as U+FFFD; ready for another text
+    void add(int id);  // like push, but its text comes with what is given next
+    // What is left, broken sequences as U+FFFD; ready for another text. `one_mark`: an incomplete
+    // character at the end is a single one, also where the reference writes one for each byte.
+    std::string finish(bool one_mark = false);
 
   private:
     const DecodeRules& rules() const { return tokenizer_->decode_rules(); }
@@ -27,8 +29,8 @@ class StreamDecoder {
     void add_piece(std::string_view text);
     void add_special(std::string_view text);
     void add_between_runs(std::string_view text);
-    void end_bytes();
-    bool end_run();
+    void end_bytes(bool one_mark = false);
+    bool end_run(bool one_mark = false);
     void put(std::string_view text);
     void put_now(std::string_view text);
     void write_run(std::string_view text);

@@ -73,7 +73,7 @@ void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>
         base_);
 }
 
-std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
+std::vector<int> Tokenizer::encode(std::span<const Segment> segments, bool around) const {
     // Text that follows text is one piece for the pre-tokenizer, whoever wrote it.
     JoinedText all;
     for (const Segment& s : segments) {
@@ -86,7 +86,9 @@ std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
         if (s.kind == Segment::Kind::plain) all.plain.emplace_back(begin, all.text.size());
     }
     const std::string_view text = all.text;
-    std::vector<int> ids = first_ids_;
+    std::vector<int> ids;
+    if (around) ids = first_ids_;
+    const size_t first = ids.size();
     size_t piece = 0;
     bool strip_next = false;
     const auto flush = [&](size_t until, bool strip_end) {
@@ -109,12 +111,11 @@ std::vector<int> Tokenizer::encode(std::span<const Segment> segments) const {
         at = piece - 1;
     }
     flush(end, false);
-    const size_t first = first_ids_.size();
     if (leading_blank_ && ids.size() > first + 1 && ids[first] == find(blank_mark)) {
         const AddedToken* next = added(ids[first + 1]);
         if (next && next->special) ids.erase(ids.begin() + long(first));
     }
-    ids.insert(ids.end(), last_ids_.begin(), last_ids_.end());
+    if (around) ids.insert(ids.end(), last_ids_.begin(), last_ids_.end());
     return ids;
 }
 

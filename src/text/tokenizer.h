@@ -63,7 +63,8 @@ class Tokenizer {
     // becomes U+FFFD first.
     std::vector<int> encode(std::string_view text) const;
     std::vector<int> encode_plain(std::string_view text) const;
-    std::vector<int> encode(std::span<const Segment> segments) const;
+    // `around` false: without what the files put before and after a whole prompt.
+    std::vector<int> encode(std::span<const Segment> segments, bool around = true) const;
     // Broken sequences become U+FFFD; ids outside the vocabulary give nothing.
     std::string decode(std::span<const int> ids, bool skip_special) const;
 

@@ -32,12 +32,14 @@ class Connection {
     explicit Connection(int fd) : fd_(fd) {}
     ~Connection() { ::close(fd_); }
 
-    void send(std::string_view text) const {
+    // False once the client has gone.
+    bool send(std::string_view text) const {
         while (!text.empty()) {
             const ssize_t n = ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL);
-            if (n <= 0) return;  // the client has gone
+            if (n <= 0) return false;
             text.remove_prefix(size_t(n));
         }
+        return true;
     }
     void reply(const std::string& status, const std::string& headers, std::string_view body) const {
         send("HTTP/1.1 " + status + "\r\nConnection: close\r\n" + headers +

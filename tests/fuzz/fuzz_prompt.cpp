@@ -1,11 +1,12 @@
-// Conversations of any shape: a prompt has a place for every row of its pictures, and what a user
-// typed brings no control token and no place of its own.
+// Conversations of any shape, as rounds and as messages: a prompt has a place for every row of its
+// pictures, and what a user typed brings no control token and no place of its own.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 
+#include "base/error.h"
 #include "engine/prompt.h"
 
 using namespace internvl;
@@ -86,6 +87,40 @@ void check(const Family& f, const std::vector<Exchange>& turns, const std::strin
     if (count(p, f.control[3]) > count(plain, f.control[3])) __builtin_trap();
 }
 
+// The same words and pictures as messages, in any place and with any placement: pictures have their
+// rows where the prompt says, and words have none.
+void check_messages(const Family& f, const std::vector<Exchange>& turns, Input& in) {
+    std::vector<Message> messages;
+    std::vector<MediaTiles> media;
+    for (const Exchange& turn : turns) {
+        Message user;
+        for (const PictureSlot& slot : turn.pictures) {
+            if (in.number(2)) user.parts.push_back({turn.question});
+            user.parts.push_back({"", int(media.size())});
+            media.push_back({std::vector<int>(size_t(1 + slot.frame), slot.tiles), slot.frame > 0});
+        }
+        user.parts.push_back({turn.question});
+        messages.push_back(std::move(user));
+        if (turn.answer) messages.push_back({Message::Role::assistant, {{*turn.answer}}});
+    }
+    PromptOptions options;
+    options.placement = Placement(in.number(5));
+    options.continue_last = in.number(2) == 0;
+    Prompt p;
+    try {
+        p = build_prompt(f.tokenizer, *f.chat, "s", messages, media, options);
+    } catch (const Error&) {
+        if (options.placement != Placement::markers) __builtin_trap();
+        return;
+    }
+    int64_t rows = 0;
+    for (const PicturePlace& place : p.places)
+        for (size_t i = 0; i < size_t(place.tiles) * tokens_per_tile; ++i, ++rows)
+            if (p.ids.at(place.first + i) != f.control[2]) __builtin_trap();
+    if (rows != p.image_tokens() || rows != std::ranges::count(p.ids, f.control[2]))
+        __builtin_trap();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -102,6 +137,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (&turn != &turns.back()) turn.answer = in.text();
     }
     check(f, turns, system);
+    check_messages(f, turns, in);
     std::vector<Turn> reference;
     std::vector<int> tiles;
     for (const Exchange& turn : turns) {

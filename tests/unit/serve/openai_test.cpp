@@ -7,8 +7,8 @@ namespace internvl {
 
 using nlohmann::json;
 
-static RequestDefaults defaults() {
-    RequestDefaults d;
+static FileDefaults defaults() {
+    FileDefaults d;
     d.folder = golden("media");
     return d;
 }
@@ -25,26 +25,35 @@ static json picture(const std::string& file = "rgb_1tile.png") {
 
 static std::string code_of(const json& body) {
     try {
-        parse_chat_request(body, defaults());
+        parse_file_request(body, defaults());
     } catch (const RequestError& e) {
         return e.code;
     }
     return "";
 }
 
-TEST(OpenAi, PlacesMedia) {
-    const auto question = [](const json& content) {
-        return parse_chat_request(user(content), defaults()).dialogue.rounds[0].question;
+TEST(FileRequest, LoadsMedia) {
+    json part = picture();
+    const auto photo = [&] {
+        const FileRequest r = parse_file_request(user(json::array({part})), defaults());
+        return std::get<Photo>(r.conversation.media.at(0)).tiles();
     };
-    EXPECT_EQ(question("plain"), "plain");
-    EXPECT_EQ(question({text("a"), picture()}), "a");
-    EXPECT_EQ(question({picture(), picture(), text("Compare.")}), "Compare.");
-    EXPECT_EQ(question({text("First"), picture(), text("then"), picture(), text("which?")}),
-              "First\nImage-1: <image>\nthen\nImage-2: <image>\nwhich?");
-    EXPECT_EQ(question({text("a"), picture(), text("b")}), "a\n<image>\nb");
+    EXPECT_EQ(photo(), 1);
+    part["image_url"] = {{"url", "file://" + golden("media/thirteen_tiles.jpg")}};
+    EXPECT_EQ(photo(), 13);
+    part["image_url"]["detail"] = "low";
+    EXPECT_EQ(photo(), 1);
+    part["image_url"]["detail"] = "tiny";
+    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_value");
+    part["image_url"] = {{"url", "data:image/png;base64,!!"}};
+    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_base64");
+    part["image_url"] = {{"url", "data:image/png;base64,AAAA"}};
+    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_image");
+    part["image_url"] = {{"url", "https://example.com/a.png"}};
+    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_image_url");
 }
 
-TEST(OpenAi, ReadsHistoryAndOptions) {
+TEST(FileRequest, ReadsHistoryAndOptions) {
     const json body = {{"model", "x"},
                        {"messages",
                         {{{"role", "system"}, {"content", "Be brief."}},
@@ -53,62 +62,56 @@ TEST(OpenAi, ReadsHistoryAndOptions) {
                          {{"role", "user"}, {"content", {text("t"), picture(), text("b")}}}}},
                        {"max_tokens", 7},
                        {"temperature", 0.5},
-                       {"top_p", 0.9},
                        {"seed", 11},
                        {"stop", {"x", "y"}},
                        {"user", "somebody"}};
-    const ChatRequest r = parse_chat_request(body, defaults());
-    EXPECT_EQ(r.dialogue.system, "Be brief.");
-    ASSERT_EQ(r.dialogue.rounds.size(), 2u);
-    EXPECT_EQ(r.dialogue.rounds[0].answer, "yes");
-    EXPECT_EQ(r.dialogue.rounds[1].question, "t\nImage-2: <image>\nb");
-    EXPECT_EQ(r.dialogue.generate.max_new_tokens, 7);
-    EXPECT_TRUE(r.dialogue.generate.do_sample);
-    EXPECT_EQ(r.dialogue.generate.stop.size(), 2u);
-    EXPECT_FALSE(parse_chat_request(user("a"), defaults()).dialogue.generate.do_sample);
+    const FileRequest r = parse_file_request(body, defaults());
+    const Conversation& c = r.conversation;
+    EXPECT_EQ(r.model, "x");
+    EXPECT_EQ(c.messages.size(), 4u);
+    EXPECT_EQ(c.media.size(), 2u);
+    EXPECT_EQ(c.generate.max_new_tokens, 7);
+    EXPECT_EQ(c.generate.seed, 11u);
+    EXPECT_TRUE(c.generate.do_sample);
+    EXPECT_THROW(to_question(r), RequestError);
+    const FileRequest plain =
+        parse_file_request(user({text("a"), picture(), text("b")}), defaults());
+    EXPECT_FALSE(plain.conversation.generate.do_sample);
+    EXPECT_EQ(plain.conversation.generate.seed, GenerateOptions().seed);
+    const Dialogue question = to_question(plain);
+    ASSERT_EQ(question.rounds.size(), 1u);
+    EXPECT_EQ(question.rounds[0].question, "a\nb");
+    EXPECT_EQ(question.rounds[0].media.size(), 1u);
 }
 
-TEST(OpenAi, DataAddressesAndDetail) {
-    json part = picture();
-    part["image_url"] = {{"url", "data:image/png;base64,!!"}};
-    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_base64");
-    part["image_url"] = {{"url", "data:image/png;base64,AAAA"}};
-    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_image");
-    part["image_url"] = {{"url", "thirteen_tiles.jpg"}, {"detail", "low"}};
-    const auto r = parse_chat_request(user(json::array({part})), defaults());
-    EXPECT_EQ(std::get<Photo>(r.dialogue.rounds[0].media[0]).tiles(), 1);
-    part["image_url"]["detail"] = "tiny";
-    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_value");
-    part["image_url"] = {{"url", "https://example.com/a.png"}};
-    EXPECT_EQ(code_of(user(json::array({part}))), "invalid_image_url");
-}
-
-TEST(OpenAi, RefusesByName) {
-    json body = user("a");
-    const std::tuple<const char*, json, const char*> cases[] = {
-        {"n", 2, "unsupported_parameter"},
-        {"tools", {{{"type", "function"}}}, "unsupported_parameter"},
-        {"logprobs", true, "unsupported_parameter"},
-        {"temperature", -1, "invalid_value"},
-        {"temperature", "hot", "invalid_type"},
-        {"top_p", 0, "invalid_value"},
-        {"max_tokens", 0, "invalid_value"},
-        {"max_tokens", 1.5, "invalid_type"},
-        {"stop", {""}, "invalid_value"},
-        {"messages", json::array(), "missing_field"},
-        {"messages", {{{"role", "assistant"}, {"content", "a"}}}, "invalid_messages"},
-        {"messages", {{{"role", "user"}}}, "missing_field"},
-        {"messages", {{{"role", 3}, {"content", "a"}}}, "invalid_messages"},
-        {"messages",
-         {{{"role", "user"}, {"content", {{{"type", "file"}}}}}},
-         "unsupported_content_part"},
-    };
-    for (const auto& [field, value, code] : cases) {
-        json changed = body;
+TEST(FileRequest, RefusesWhatServesOnly) {
+    const std::pair<const char*, json> cases[] = {{"n", 2},
+                                                  {"stream", true},
+                                                  {"logprobs", true},
+                                                  {"return_info", true},
+                                                  {"max_total_tiles", 5},
+                                                  {"image_fit", "reduce"}};
+    for (const auto& [field, value] : cases) {
+        json changed = user("a");
         changed[field] = value;
-        EXPECT_EQ(code_of(changed), code) << field << ' ' << value;
+        EXPECT_EQ(code_of(changed), "unsupported_parameter") << field;
     }
-    EXPECT_EQ(code_of(json::array()), "invalid_type");
+    EXPECT_EQ(code_of(user("a")), "");
+}
+
+TEST(FileRequest, ItsAnswerIsACompletion) {
+    Result r;
+    r.text = "yes";
+    r.ids = {5, 6, 99};
+    r.finish_reason = "stop";
+    r.prompt_ids = {1, 2, 3};
+    const auto body = chat_completion(r, {"m", "chatcmpl-1", 7, true});
+    EXPECT_EQ(body["choices"][0]["message"]["content"], "yes");
+    EXPECT_EQ(body["choices"][0]["token_ids"], json({5, 6}));  // without the stop token
+    EXPECT_EQ(body["usage"]["completion_tokens"], 2);
+    EXPECT_EQ(body["usage"]["prompt_tokens"], 3);
+    r.finish_reason = "length";
+    EXPECT_EQ(chat_completion(r, {"m", "x", 7, false})["usage"]["completion_tokens"], 3);
 }
 
 TEST(Base64, Decodes) {
@@ -123,6 +126,18 @@ TEST(Base64, Decodes) {
     EXPECT_EQ(text("TW\nFu"), "Man");
     for (const char* bad : {"T", "T===", "TW=u", "T!Fu", "TWFu="})
         EXPECT_EQ(text(bad), "malformed");
+}
+
+TEST(Base64, Encodes) {
+    std::string bytes;
+    for (int i = 0; i < 256; ++i) {
+        const auto back = decode_base64(encode_base64(bytes));
+        ASSERT_TRUE(back.has_value());
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(back->data()), back->size()), bytes);
+        bytes += char(i * 37);
+    }
+    EXPECT_EQ(encode_base64("Ma"), "TWE=");
+    EXPECT_EQ(encode_base64("M"), "TQ==");
 }
 
 }  // namespace internvl
