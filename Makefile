@@ -8,7 +8,7 @@ TIME ?= 60
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := build
-.PHONY: setup build demo test bench install format check asan fuzz clean
+.PHONY: setup build demo test bench install format check build-asan asan fuzz clean
 
 setup:
 	@scripts/setup.sh
@@ -41,15 +41,16 @@ check:
 	.ci/check_style.sh
 	.ci/check_symbols.sh build
 
-asan: setup
+build-asan: setup
+	@scripts/setup.sh clang "libclang-rt-$$(apt-cache depends clang | grep -oE -m1 '[0-9]+$$')-dev"
 	cmake --preset asan
 	cmake --build --preset asan -j$(JOBS)
+
+asan: build-asan
 	ctest --preset asan -j$(JOBS)
 
-fuzz: setup
-	cmake --preset fuzz
-	cmake --build --preset fuzz -j$(JOBS)
-	scripts/fuzz.sh build-fuzz $(TIME)
+fuzz: build-asan
+	scripts/fuzz.sh build-asan $(TIME)
 
 clean:
-	rm -rf build build-debug build-asan build-fuzz
+	rm -rf build build-debug build-asan

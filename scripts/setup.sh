@@ -8,9 +8,12 @@ packages=(
     libfmt-dev nlohmann-json3-dev libssl-dev libxxhash-dev libcurl4-openssl-dev ca-certificates libcli11-dev libedit-dev
     libjpeg-dev libpng-dev libwebp-dev libgif-dev libtiff-dev
     libavformat-dev libavcodec-dev libswscale-dev libavutil-dev
-    libboost1.81-dev libspdlog-dev libtomlplusplus-dev libseccomp-dev libutf8proc-dev libhwy-dev libgtest-dev libbenchmark-dev
+    libspdlog-dev libtomlplusplus-dev libseccomp-dev libutf8proc-dev libhwy-dev libgtest-dev libbenchmark-dev
     "$@"
 )
+
+# Coroutines want Boost 1.81 or newer; Debian 12 has an older one under the plain name.
+if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then packages+=(libboost1.81-dev); else packages+=(libboost-dev); fi
 
 missing=()
 for package in "${packages[@]}"; do
