@@ -42,7 +42,7 @@ check:
 	.ci/check_symbols.sh build
 
 build-asan: setup
-	@scripts/setup.sh clang "libclang-rt-$$(apt-cache depends clang | grep -oE -m1 '[0-9]+$$')-dev"
+	@scripts/setup.sh clang libclang-rt-dev
 	cmake --preset asan
 	cmake --build --preset asan -j$(JOBS)
 
