@@ -17,6 +17,8 @@ declare -A seeds=(
     [fuzz_safetensors]=""
     [fuzz_sealed_file]=""
     [fuzz_prompt]=""
+    [fuzz_url]=""
+    [fuzz_media_message]=""
 )
 for target in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$target" ] && [ -f "$target" ] || continue
