@@ -15,7 +15,7 @@ MAY_INCLUDE = {
     "model": {"base", "tensor", "io", "ops"},
     "engine": {"base", "tensor", "io", "ops", "model", "media", "text", "internvl/options.h", "internvl/grounding.h"},
     "api": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "internvl"},
-    "serve": {"base", "io", "media", "engine", "internvl"},
+    "serve": {"base", "io", "media", "engine", "api", "internvl"},
     "cli": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "serve", "internvl"},
 }
 

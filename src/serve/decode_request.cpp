@@ -6,6 +6,8 @@
 #include <chrono>
 #include <map>
 
+#include "api/data.h"
+
 namespace internvl {
 
 ImageLimits image_limits(const MediaLimits& limits) {
@@ -23,16 +25,6 @@ VideoLimits video_limits(const MediaLimits& limits) {
     video.steady = true;
     video.common_kinds = true;
     return video;
-}
-
-TileOptions tile_options(const ImageOptions& options) {
-    TileOptions tiles;
-    tiles.min_num = options.min_num;
-    tiles.max_num = options.max_num;
-    tiles.thumbnail = options.thumbnail;
-    tiles.tiling = options.tiling;
-    tiles.order = options.pillow_12 ? PassOrder::horizontal_first : PassOrder::pillow_13;
-    return tiles;
 }
 
 int FetchedMedia::tiles() const {

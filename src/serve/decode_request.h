@@ -13,7 +13,6 @@ namespace internvl {
 
 ImageLimits image_limits(const MediaLimits&);
 VideoLimits video_limits(const MediaLimits&);
-TileOptions tile_options(const ImageOptions&);
 
 // The job that turns a fetched part into tiles; a clip's indices are made ascending and unique.
 DecodeJob decode_job(const FetchedMedia&, const MediaLimits&);

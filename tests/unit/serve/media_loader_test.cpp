@@ -5,6 +5,7 @@
 
 #include "attack_files.h"
 #include "media_scene.h"
+#include "serve/worker_pool.h"
 
 namespace internvl {
 namespace {

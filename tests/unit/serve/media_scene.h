@@ -2,6 +2,7 @@
 // A loader as the service has it, and calls that wait for it.
 #include <future>
 
+#include "api/data.h"
 #include "media/clip.h"
 #include "media/decode.h"
 #include "serve/decode_request.h"
