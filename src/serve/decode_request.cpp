@@ -16,7 +16,9 @@ ImageLimits image_limits(const MediaLimits& limits) {
 
 VideoLimits video_limits(const MediaLimits& limits) {
     VideoLimits video;
-    video.max_pixels = int64_t(limits.video_width) * limits.video_height;
+    // Decoders count what they add at the edges, too; the size itself is checked when it is known.
+    constexpr int edge = 128;
+    video.max_pixels = int64_t(limits.video_width + edge) * (limits.video_height + edge);
     video.max_side = std::max(limits.video_width, limits.video_height);
     video.max_frames = limits.video_frames;
     video.max_decoded_frames = limits.seek_frames;

@@ -55,7 +55,7 @@ TEST(RemoteMedia, OneTextForEveryRefusal) {
     for (const std::string& url :
          {std::string("http://127.0.0.2/"), std::string("http://[::1]/"),
           std::string("http://10.0.0.1/"), std::string("http://169.254.169.254/latest/"),
-          std::string("http://[64:ff9b::7f00:1]/"), std::string("http://1.1.1.1:22/"),
+          std::string("http://[64:ff9b::a00:1]/"), std::string("http://1.1.1.1:22/"),
           scene.server.url() + "/moved"}) {
         const Loaded loaded = scene.load(url);
         EXPECT_EQ(code_of(loaded), "url_not_allowed") << url;
