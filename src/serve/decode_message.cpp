@@ -17,8 +17,8 @@ struct Writer {
     template <class T>
     void put(T value) {
         static_assert(std::is_arithmetic_v<T>);
-        const auto* raw = reinterpret_cast<const uint8_t*>(&value);
-        bytes.insert(bytes.end(), raw, raw + sizeof value);
+        bytes.resize(bytes.size() + sizeof value);
+        std::memcpy(&bytes[bytes.size() - sizeof value], &value, sizeof value);
     }
 };
 

@@ -243,7 +243,8 @@ TEST_F(HostileMedia, ClipsThatAreNotTaken) {
         MediaLoader small(changed);
         return code_of(small, video_of(read_text(clip_file("mpeg4.mp4"))));
     };
-    EXPECT_EQ(with([](MediaLimits& l) { l.video_width = 64, l.video_height = 48; }), "");
+    EXPECT_EQ(with([](MediaLimits& l) { l.video_width = 64; }), "");
+    EXPECT_EQ(with([](MediaLimits& l) { l.video_height = 48; }), "");
     EXPECT_EQ(with([](MediaLimits& l) { l.video_width = 63; }), "video_too_large");
     EXPECT_EQ(with([](MediaLimits& l) { l.video_height = 47; }), "video_too_large");
     EXPECT_EQ(with([](MediaLimits& l) { l.video_frames = 5; }), "video_too_large");
