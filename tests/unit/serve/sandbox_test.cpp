@@ -15,18 +15,26 @@
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <fstream>
 #include <functional>
 #include <vector>
 
 namespace internvl {
 namespace {
 
+// What this process, and so its child, has taken already, in bytes.
+int64_t address_space() {
+    int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    return pages * ::sysconf(_SC_PAGESIZE);
+}
+
 // Runs the action in a process that is in the sandbox; its status, or minus the signal.
 int confined(const std::function<int()>& action) {
     const pid_t pid = ::fork();
     if (pid == 0) {
         try {
-            enter_sandbox(int64_t(1) << 30);
+            enter_sandbox(address_space() + (int64_t(1) << 30));
             ::_exit(action());
         } catch (...) {
             ::_exit(99);
