@@ -4,7 +4,7 @@ import json
 
 from playwright.sync_api import expect
 
-from page_site import BOXES, CLIP, MEDIA, browser, budget, names_of, picture, site, until, visit, visit_with  # noqa: F401
+from page_site import BOXES, CLIP, MEDIA, budget, names_of, picture, until
 
 
 def address(data):

@@ -249,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(planned["status"], error.get("code"), error.get("message", "scripted"), headers=planned.get("headers"))
         text, images, image_tokens = count_messages(body["messages"])
         limit = body.get("max_tokens", 1024)
-        if text + image_tokens + 1 > CONTEXT:
+        if not planned and text + image_tokens + 1 > CONTEXT:
             raise Refusal(400, "context_length_exceeded", f"this model's maximum context length is {CONTEXT} tokens; the prompt has "
                           f"{text + image_tokens}: {text} of text and {image_tokens} of pictures.", "messages")
         self.stream(body, planned, limit, {"prompt_tokens": text + image_tokens, "prompt_tokens_details": {
