@@ -247,7 +247,7 @@ function start() {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawTheme);
     document.addEventListener('keydown', escape);
     // A page that is closed in the middle of an answer keeps what has come.
-    addEventListener('pagehide', () => {
+    for (const leaving of ['beforeunload', 'pagehide']) addEventListener(leaving, () => {
         if (!running) return;
         stop();
         save();
