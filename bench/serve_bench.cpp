@@ -2,6 +2,8 @@
 // several, and how long streams stand still while a picture of 13 tiles arrives.
 //
 //   build/bench/serve_bench FOLDER [streams = 8] [step budget in ms = 200] [dtype = auto]
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <future>

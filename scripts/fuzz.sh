@@ -19,6 +19,8 @@ declare -A seeds=(
     [fuzz_prompt]=""
     [fuzz_http]=""
     [fuzz_answer]=""
+    [fuzz_url]=""
+    [fuzz_media_message]=""
 )
 for target in "$build"/tests/fuzz/fuzz_*; do
     [ -x "$target" ] && [ -f "$target" ] || continue

@@ -18,4 +18,5 @@ if ! "$venv/bin/python" -c 'import playwright, pytest' 2>/dev/null; then
     python3 -m venv "$venv" >/dev/null 2>&1 || skip "python3 cannot make a virtual environment (apt-get install python3-venv)"
     "$venv/bin/pip" install -q 'playwright>=1.40' 'pytest>=7' >/dev/null 2>&1 || skip "playwright and pytest cannot be installed from PyPI"
 fi
-exec "$venv/bin/python" -m pytest -q -p no:cacheprovider tests/e2e/serve/page_*test.py "$@"
+export PYTHONPATH=tests/e2e/serve PYTHONDONTWRITEBYTECODE=1
+exec "$venv/bin/python" -m pytest -q -p no:cacheprovider -p page_site tests/e2e/serve/page_*test.py "$@"

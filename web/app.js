@@ -2,7 +2,7 @@
 import {$, announce, confirmed, el} from './dom.js';
 import {runAnswer} from './answer.js';
 import {Composer} from './composer.js';
-import {defaultFrames, isBusy, mediaOf, newAnswer, newConversation, newTurn, settle, titleOf} from './conversation.js';
+import {defaultFrames, mediaOf, newAnswer, newConversation, newTurn, settle, titleOf} from './conversation.js';
 import {Estimator} from './estimate.js';
 import {pause, Server} from './server.js';
 import {isDark, openSettings, setTheme, Settings} from './settings.js';
@@ -247,7 +247,11 @@ function start() {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawTheme);
     document.addEventListener('keydown', escape);
     // A page that is closed in the middle of an answer keeps what has come.
-    addEventListener('pagehide', () => running && isBusy(running.turn.answer) && save());
+    for (const leaving of ['beforeunload', 'pagehide']) addEventListener(leaving, () => {
+        if (!running) return;
+        stop();
+        save();
+    });
     const keptId = store.readCurrent();
     conversation = settle((keptId && store.readConversation(keptId)) || conversation);
     addEventListener('storage', drawList);  // another tab began or deleted a conversation

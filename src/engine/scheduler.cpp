@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "engine/kv_cache.h"
@@ -142,10 +143,23 @@ bool Scheduler::take_prompt(Entry& e) {
     return true;
 }
 
-// False when no seat is free, or no room for its prompt.
+// While all seats are taken, of the queues without one the first who waits. Nobody's turn is used
+// up.
+Entry* Scheduler::seatless() const {
+    std::set<std::string_view> seated;
+    for (const Entry* r : running_) seated.insert(r->queue);
+    Entry* first = nullptr;
+    for (const Queue& q : queues_) {
+        Entry* const e = seated.contains(q.name) ? nullptr : first_of(q);
+        if (e && (!first || rank(*e) < rank(*first))) first = e;
+    }
+    return first;
+}
+
+// False when there is no room for its prompt.
 bool Scheduler::seat(Entry& e) {
-    if (int(running_.size()) >= options_.max_sequences || !take_prompt(e)) return false;
-    queues_.front().deficit -= cost(e);
+    if (!take_prompt(e)) return false;
+    std::ranges::find(queues_, e.queue, &Queue::name)->deficit -= cost(e);
     leave_queue(e);
     e.running = true;
     running_.push_back(&e);
@@ -184,21 +198,22 @@ Admission Scheduler::admit(Clock::time_point now) {
     first_priority_ = std::numeric_limits<int>::max();
     for (const Queue& q : queues_)
         for (const Entry* e : q.waiting) first_priority_ = std::min(first_priority_, e->priority);
-    std::vector<Entry*> blocked;
+    std::vector<Entry*> blocked, seatless;
     const auto worn = [](const Entry* b) { return b->overtaken >= most_overtakes; };
     while (std::ranges::none_of(blocked, worn)) {
-        Entry* const e = next();
+        const bool full = int(running_.size()) >= options_.max_sequences;
+        Entry* const e = full ? this->seatless() : next();
         if (!e) break;
-        if (seat(*e)) {
+        if (!full && seat(*e)) {
             for (Entry* b : blocked) ++b->overtaken;
             admission.admitted.push_back(e);
         } else if (!make_way(*e, admission)) {
-            if (int(running_.size()) >= options_.max_sequences) break;
             e->blocked = true;
-            blocked.push_back(e);
+            (full ? seatless : blocked).push_back(e);
         }
     }
     for (Entry* b : blocked) b->blocked = false;
+    for (Entry* b : seatless) b->blocked = false;
     for (Entry* d : admission.displaced) d->blocked = false;
     short_of_blocks_ = !blocked.empty();
     return admission;

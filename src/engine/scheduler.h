@@ -135,6 +135,7 @@ class Scheduler {
     Rank rank(const Entry&) const;
     Entry* first_of(const Queue&) const;
     Entry* next();
+    Entry* seatless() const;
     bool seat(Entry&);
     bool make_way(const Entry&, Admission&);
     bool take_prompt(Entry&);

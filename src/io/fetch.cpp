@@ -38,7 +38,7 @@ struct Exchange {
     CURL* handle;
     std::vector<std::byte> body = {};
     size_t header_bytes = 0;
-    bool refused_peer = false, too_large = false, too_many_headers = false;
+    bool refused_peer = false, too_large = false, no_room = false, too_many_headers = false;
 
     long status() const {
         long status = 0;
@@ -76,6 +76,8 @@ size_t on_body(char* data, size_t, size_t bytes, void* argument) {
     const size_t room = size_t(exchange.limits.bytes) - exchange.body.size();
     exchange.too_large = bytes > room || announced > exchange.limits.bytes;
     if (exchange.too_large) return 0;
+    exchange.no_room = exchange.limits.take && !exchange.limits.take(bytes);
+    if (exchange.no_room) return 0;
     try {
         if (announced > 0) exchange.body.reserve(size_t(announced));
         const auto* first = reinterpret_cast<const std::byte*>(data);
@@ -213,6 +215,7 @@ std::string ask(Exchange& exchange, const FetchRules& rules, const CancelToken& 
     const long status = exchange.status();
     if (exchange.refused_peer) throw FetchError(Why::not_allowed, "a peer that is not allowed");
     if (exchange.too_large) throw FetchError(Why::too_large, "the answer is too large");
+    if (exchange.no_room) throw FetchError(Why::no_room, "too many bytes at once");
     if (exchange.too_many_headers) throw FetchError(Why::failed, "too many headers");
     if (is_redirect(status)) return header(exchange.handle, "Location");
     if (status != 0 && !is_good(status)) throw FetchError(Why::failed, "refused", status);

@@ -32,6 +32,7 @@ struct FetchError : Error {
         not_allowed,  // address, port, host or redirect
         failed,       // by the other side: status, name, connection, time
         too_large,
+        no_room,  // FetchLimits::take said so
         cancelled,
     };
     FetchError(Why, const std::string& what, long status = 0);
@@ -42,6 +43,7 @@ struct FetchError : Error {
 struct FetchLimits {
     int64_t bytes = 20 << 20;
     std::chrono::steady_clock::time_point deadline;
+    std::function<bool(size_t more)> take = {};  // asked before bytes are kept; may be empty
 };
 
 // The body behind a web address, at most limits.bytes of it. Nothing is sent to an address that the

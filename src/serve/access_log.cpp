@@ -57,7 +57,7 @@ struct AccessLog::Writer {
             if (name == "time" || name == "level")
                 text += value.get<std::string>();
             else
-                text.append(name).append("=").append(dump(value));
+                text += name, text += '=', text += dump(value);
         }
         to->log(at, text);
     }

@@ -49,7 +49,7 @@ int read_id(const std::string& key, const RequestLimits& limits) {
     if (!good)
         refuse("invalid_value", "logit_bias",
                fmt::format("keys of logit_bias must be ids from 0 to {}, found {}",
-                           limits.vocabulary - 1, quoted(key)));
+                           limits.vocabulary - 1, internvl::quoted(key)));
     return int(id);
 }
 

@@ -27,20 +27,26 @@ std::vector<int> turn_tokens(const Tokenizer& tokenizer, const ChatTemplate& cha
 }
 
 // How many bytes of `text` are what a token spelled `raw` became; none while that is not certain.
-// The decoder may have taken a blank away or put one before, and broken bytes are marks. `only`: no
-// further token is known.
-std::optional<size_t> bytes_of(std::string_view raw, std::string_view text, bool only, bool last) {
-    if (only && last) return text.size();
-    if (text.starts_with(raw)) return raw.size();
-    if (raw.starts_with(text)) return last ? std::optional(text.size()) : std::nullopt;
-    if (raw.starts_with(' ') && text.starts_with(raw.substr(1))) return raw.size() - 1;
-    if (text.starts_with(' ') && text.substr(1).starts_with(raw)) return raw.size() + 1;
-    if (text.starts_with(broken)) {
-        const std::string marked = replace_invalid(raw);
-        return text.starts_with(marked) ? marked.size() : broken.size();
+// The decoder may have taken blanks away or put one before, and broken bytes are marks, one for
+// each or for several.
+std::optional<size_t> bytes_of(std::string_view raw, std::string_view text, bool last) {
+    size_t at = 0;
+    for (size_t i = 0; i < raw.size();) {
+        const std::string_view rest = text.substr(at);
+        if (rest.starts_with(broken) && !raw.substr(i).starts_with(broken)) {
+            at += broken.size();
+            i += size_t(decode_at(raw, i).bytes);
+        } else if (!rest.empty() && rest[0] == raw[i]) {
+            ++at, ++i;
+        } else if (rest.empty()) {
+            return last ? std::optional(at) : std::nullopt;
+        } else if (i == 0 && rest[0] == ' ') {
+            ++at;
+        } else {
+            ++i;  // a blank, or the rest of what is a mark already
+        }
     }
-    if (only) return std::nullopt;
-    return 0;
+    return at;
 }
 
 AnswerTextOptions text_options(const Tokenizer& tokenizer, const ChatTemplate& chat,
@@ -107,17 +113,24 @@ void AnswerWriter::note_chances(int id) {
 
 // Gives the decoded text to the tokens that it came from, so that their bytes joined are the text.
 void AnswerWriter::attribute(bool last) {
+    const std::string_view text = text_.decoded();
     for (; placed_ < entries_.size(); ++placed_) {
         Entry& e = entries_[placed_];
-        const std::string_view rest = std::string_view(text_.decoded()).substr(attributed_);
         TokenChance& chosen = e.shown.chosen;
-        const bool only = placed_ + 1 == entries_.size();
+        const std::string_view rest = text.substr(attributed_);
         const std::optional<size_t> size =
-            chosen.dropped ? std::optional<size_t>(0) : bytes_of(e.raw, rest, only, last);
+            chosen.dropped ? std::optional<size_t>(0) : bytes_of(e.raw, rest, last);
         if (!size) return;
         chosen.bytes = rest.substr(0, *size);
         attributed_ += *size;
         e.end = attributed_;
+    }
+    if (!last || attributed_ == text.size()) return;
+    for (auto e = entries_.rbegin(); e != entries_.rend(); ++e) {
+        if (e->shown.chosen.dropped) continue;
+        e->shown.chosen.bytes += text.substr(attributed_);
+        attributed_ = text.size();
+        return;
     }
 }
 

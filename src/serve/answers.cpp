@@ -167,7 +167,7 @@ Answers::Answers(Engine& engine, const Settings& settings, std::vector<std::stri
 
 Answers::~Answers() {
     end_all();
-    state_->media.clear();
+    state_->loaders.clear();
     state_->thread.reset();
 }
 

@@ -1,6 +1,7 @@
 // Jobs and outcomes as bytes. Both sides are one program on one machine, so numbers stay as they
 // are; but the side that decodes may have been taken over, so nothing read is believed.
-#include <cmath>
+#include <array>
+#include <bit>
 #include <cstring>
 #include <type_traits>
 
@@ -17,8 +18,8 @@ struct Writer {
     template <class T>
     void put(T value) {
         static_assert(std::is_arithmetic_v<T>);
-        const auto* raw = reinterpret_cast<const uint8_t*>(&value);
-        bytes.insert(bytes.end(), raw, raw + sizeof value);
+        for (const uint8_t byte : std::bit_cast<std::array<uint8_t, sizeof value>>(value))
+            bytes.push_back(byte);
     }
 };
 

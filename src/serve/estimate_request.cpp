@@ -48,7 +48,8 @@ class EstimateReader {
         MediaSize size;
         if (!fields.integer("frames", 1, defaults_.limits.max_frames, size.frames))
             refuse("missing_field", fields.place("frames"), fields.place("frames") + " is missing");
-        MediaPart part{.kind = MediaPart::Kind::video};
+        MediaPart part;
+        part.kind = MediaPart::Kind::video;
         part.video = media_.video;
         fields.integer("max_dynamic_patch", 1, defaults_.limits.max_tiles,
                        part.video.image.max_num);
@@ -83,7 +84,7 @@ json query_number(const std::string& text, const std::string& name) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc() || end != text.data() + text.size())
         refuse("invalid_type", name,
-               fmt::format("{} must be a whole number, found {}", name, quoted(text)));
+               fmt::format("{} must be a whole number, found {}", name, internvl::quoted(text)));
     return value;
 }
 
@@ -91,7 +92,7 @@ json query_flag(const std::string& text, const std::string& name) {
     if (text == "true" || text == "1") return true;
     if (text != "false" && text != "0")
         refuse("invalid_type", name,
-               fmt::format("{} must be true or false, found {}", name, quoted(text)));
+               fmt::format("{} must be true or false, found {}", name, internvl::quoted(text)));
     return false;
 }
 
@@ -137,7 +138,7 @@ EstimateRequest parse_estimate_query(std::span<const std::pair<std::string, std:
             image[name] = value;
         else
             refuse("unsupported_parameter", name.substr(0, 64),
-                   quoted(name) + " is not known here");
+                   internvl::quoted(name) + " is not known here");
     }
     EstimateReader reader(json::object(), defaults);
     reader.image(image, "");

@@ -317,7 +317,7 @@ void add_ignored(const std::string& name, const std::string& at, bool strict,
                  std::vector<std::string>& names) {
     if (strict)
         refuse("unsupported_parameter", at + name.substr(0, 64),
-               fmt::format("{}{} is not a known field", at, quoted(name)));
+               fmt::format("{}{} is not a known field", at, internvl::quoted(name)));
     if (std::ranges::find(names, name) == names.end() && names.size() < 1000) names.push_back(name);
 }
 
@@ -350,7 +350,8 @@ void check_fields(const json& body, Field::Endpoint endpoint, const RequestLimit
         };
         if (value.is_null() || std::ranges::any_of(table, known)) continue;
         if (name.starts_with("guided_"))
-            refuse("unsupported_parameter", name.substr(0, 64), quoted(name) + " is not supported");
+            refuse("unsupported_parameter", name.substr(0, 64),
+                   internvl::quoted(name) + " is not supported");
         add_ignored(name, "", limits.strict_fields, ignored_names);
     }
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <stdexcept>
 #include <string>
 #include <variant>
 
@@ -16,5 +17,29 @@ struct MediaError {
 
 template <class T>
 using MediaResult = std::variant<T, MediaError>;
+
+// A MediaError on its way up.
+struct MediaRefused : std::runtime_error {
+    explicit MediaRefused(MediaError e) : std::runtime_error(e.message), error(std::move(e)) {}
+    MediaError error;
+};
+
+enum class MediaFailure {
+    bad_url,      // malformed, or a scheme that is not taken
+    not_allowed,  // one text for every reason
+    not_fetched,  // by the other side
+    bad_base64,
+    not_permitted,  // file: with a key that may not
+    unsupported,
+    damaged,
+    too_large,
+    too_slow,
+    no_room,  // too many at once
+    cancelled,
+    internal,
+};
+
+// The words for a failure; `detail` replaces the usual text where there is more to say.
+MediaError media_error(const MediaPart&, MediaFailure, const std::string& detail = {});
 
 }  // namespace internvl

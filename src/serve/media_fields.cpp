@@ -35,7 +35,7 @@ std::optional<int> read_detail(const FieldReader& fields, const RequestLimits& l
     if (!limit && detail != "auto")
         refuse("invalid_value", fields.place("detail"),
                fmt::format("{} must be low, medium, auto, high or original, found {}",
-                           fields.place("detail"), quoted(detail)));
+                           fields.place("detail"), internvl::quoted(detail)));
     if (!limit) return limit;
     return std::min(*limit, int(limits.max_tiles));
 }
@@ -54,7 +54,7 @@ std::string read_url(const FieldReader& fields, const char* code, const RequestL
     if (url.empty() || (!limits.bare_paths && !has_scheme(url)))
         refuse(code, fields.place("url"),
                fmt::format("{} must be a data:, https: or http: address, found {}",
-                           fields.place("url"), quoted(url.substr(0, 16))));
+                           fields.place("url"), internvl::quoted(url.substr(0, 16))));
     return url;
 }
 
@@ -115,7 +115,8 @@ MediaPart parse_picture(const FieldReader& fields, const MediaDefaults& media,
 MediaPart parse_video(const FieldReader& fields, const MediaDefaults& media,
                       const RequestDefaults& defaults) {
     const RequestLimits& limits = defaults.limits;
-    MediaPart video{.kind = MediaPart::Kind::video};
+    MediaPart video;
+    video.kind = MediaPart::Kind::video;
     video.url = read_url(fields, "invalid_video_url", limits);
     video.video = media.video;
     video.fps = media.fps;

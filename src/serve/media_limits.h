@@ -21,6 +21,7 @@ struct MediaLimits {
     std::chrono::milliseconds picture_fetch{10'000}, video_fetch{30'000};  // the whole of one
     std::chrono::milliseconds request_fetch{30'000};                       // all of a request
     int request_fetches = 4;                                               // at a time
+    int64_t fetched_bytes = int64_t(1) << 30;  // encoded, of all requests, from elsewhere
     FetchRules fetch;
     std::string media_root;  // file: addresses lie beneath it; "" = there are none
 

@@ -49,7 +49,7 @@ class MessageReader {
         else
             refuse("invalid_value", fields.place("role"),
                    fmt::format("{} must be system, developer, user or assistant, found {}",
-                               fields.place("role"), quoted(role)));
+                               fields.place("role"), internvl::quoted(role)));
         static constexpr const char* known[] = {"role",       "content",       "name", "refusal",
                                                 "tool_calls", "function_call", "audio"};
         fields.unknown(known, defaults_.limits.strict_fields, ignored_);
@@ -132,7 +132,7 @@ class MessageReader {
         if (kinds.find(type) == kinds.npos || !is_known(type))
             refuse("unsupported_content_part", fields.place("type"),
                    fmt::format("{} must be {} here, found {}", fields.place("type"), kinds,
-                               quoted(type)));
+                               internvl::quoted(type)));
         if (type == "image_url" || type == "video_url") return medium_of(part, at, number);
         MessagePart words;
         if (!fields.text(type.c_str(), words.text))

@@ -180,16 +180,16 @@ const Router::Route* Router::find_route(Call& call) const {
     if (!allowed.empty()) {
         call.extra.emplace_back("Allow", allowed);
         throw RequestError("method_not_allowed", "",
-                           fmt::format("{} accepts {}, found {}.", quoted(path), allowed,
-                                       quoted(call.head.method)));
+                           fmt::format("{} accepts {}, found {}.", internvl::quoted(path), allowed,
+                                       internvl::quoted(call.head.method)));
     }
     for (const auto& [prefix, nearest] : not_offered)
         if (path.starts_with(prefix))
             throw RequestError("unsupported_endpoint", "",
                                fmt::format("{} is not offered here; the nearest path is {}.",
-                                           quoted(path), nearest));
+                                           internvl::quoted(path), nearest));
     throw RequestError("unknown_endpoint", "",
-                       fmt::format("There is no {}; GET /docs lists what there is.", quoted(path)));
+                       fmt::format("There is no {}; GET /docs lists what there is.", internvl::quoted(path)));
 }
 
 // A browser must not be made to ask in the name of the person before it (api.md 5).
@@ -309,7 +309,7 @@ static void check_content_type(const Call& call) {
     if (type.empty() || equal_ignoring_case(type, "application/json")) return;
     throw RequestError(
         "unsupported_media_type", "",
-        fmt::format("Content-Type must be application/json, found {}.", quoted(type)));
+        fmt::format("Content-Type must be application/json, found {}.", internvl::quoted(type)));
 }
 
 std::optional<HttpResponse> Router::admit(Call& call) {
@@ -391,7 +391,7 @@ void Router::handle(std::shared_ptr<Call> call) {
             const auto entry = service_.model(id);
             if (!entry)
                 throw RequestError("model_not_found", "model",
-                                   fmt::format("There is no model {}.", quoted(id)));
+                                   fmt::format("There is no model {}.", internvl::quoted(id)));
             r.body = entry->dump();
         }
         call->record.status = r.status;

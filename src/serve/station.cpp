@@ -11,7 +11,7 @@ void Station::check_model(const std::string& name) const {
     std::string known;
     for (size_t i = 0; i < served.size() && i < 8; ++i) known += (i > 0 ? ", " : "") + served[i];
     throw RequestError("model_not_found", "model",
-                       fmt::format("There is no model {}; served here: {}.", quoted(name), known));
+                       fmt::format("There is no model {}; served here: {}.", internvl::quoted(name), known));
 }
 
 // Without keys whoever reaches the service is trusted with what its owner opened.
@@ -34,16 +34,16 @@ std::optional<Calibration> Station::calibration() const {
 
 std::shared_ptr<MediaLoader> Station::loader() {
     const std::lock_guard lock(media_mutex);
-    return media.back();
+    return loaders.back();
 }
 
 void Station::set_loader(std::shared_ptr<MediaLoader> fresh) {
     const std::lock_guard lock(media_mutex);
-    std::erase_if(media, [](const auto& old) {
+    std::erase_if(loaders, [](const auto& old) {
         const MediaLoader::Status s = old->status();
         return s.fetching + s.decoding + s.waiting + s.decoded_bytes == 0;
     });
-    media.push_back(std::move(fresh));
+    loaders.push_back(std::move(fresh));
 }
 
 RequestError to_request_error(const MediaError& e) {

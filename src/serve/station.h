@@ -36,7 +36,7 @@ struct Station {
     std::unique_ptr<EngineThread> thread = {};
     // The last is in use; earlier ones finish what they have begun.
     std::mutex media_mutex = {};
-    std::vector<std::shared_ptr<MediaLoader>> media = {};
+    std::vector<std::shared_ptr<MediaLoader>> loaders = {};
     std::shared_ptr<MediaLoader> loader();
     void set_loader(std::shared_ptr<MediaLoader>);
 

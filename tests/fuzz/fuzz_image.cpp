@@ -15,6 +15,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (pixels == 0 || pixels > size_t(limits.max_pixels) || image.rgb.size() != pixels * 3)
             std::abort();
         if (oriented(std::move(image), orientation).rgb.size() != pixels * 3) std::abort();
+        try {
+            const ImageHeader header = read_image_header(bytes, limits, "fuzz");
+            if (size_t(header.width) * size_t(header.height) != pixels) std::abort();
+        } catch (const Error&) {  // a format that strangers may not send
+        }
     } catch (const Error&) {
     }
     return 0;

@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 import page_rules
-from page_site import (BOXES, CLIP, MARKDOWN, REFUSED, browser, budget, never_ends, picture, site, until, visit,  # noqa: F401
-                       visit_with)
+from page_site import BOXES, CLIP, MARKDOWN, REFUSED, budget, never_ends, picture, until
 
 
 # --- W9 ---
@@ -182,7 +181,7 @@ def test_hostile_answers_stay_text(visit):
     visit.ask("Attack")
     page.wait_for_timeout(300)
     assert page.evaluate("window.hacked") is None
-    assert visit.answer.locator("img, script, iframe, style, b, i, object, embed, form").count() == 0
+    assert visit.answer.locator(".prose").locator("img, script, iframe, style, b, i, object, embed, form").count() == 0
     assert visit.answer.locator("svg:not([aria-hidden])").count() == 0
     links = visit.answer.locator("a").evaluate_all("(links) => links.map(({href, rel, target}) => ({href, rel, target}))")
     assert links and all(link["href"].startswith(("http://evil.example/", "https://example.org/")) for link in links)
@@ -235,7 +234,8 @@ def test_policy_is_sent_and_never_hurt(visit):
         assert part in policy
     assert "unsafe" not in policy
     visit.script({"text": BOXES})
-    visit.attach(picture(), CLIP)
+    visit.attach(picture())
+    visit.attach(CLIP)
     visit.page.wait_for_selector(".attachment video")
     visit.ask("Everything at once")
     visit.page.locator(".thumb").nth(1).click()

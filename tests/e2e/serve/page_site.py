@@ -1,4 +1,5 @@
-"""What the tests of the web page share: the server, the browser, and a page that is watched while it is used.
+"""What the tests of the web page share (a plugin of pytest: `-p page_site`): the server, the browser, and a page that is
+watched while it is used.
 
     INTERNVL_PAGE_URL    a running `internvl serve`; without it the stand-in is started
     INTERNVL_PAGE_KEY    its API key, if it has one

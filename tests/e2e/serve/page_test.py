@@ -6,8 +6,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from page_site import (CLIP, MARKDOWN, REFUSED, browser, names_of, never_ends, picture, site, until, visit,  # noqa: F401
-                       visit_with)
+from page_site import CLIP, MARKDOWN, REFUSED, names_of, never_ends, picture, until
 
 
 # --- W1 ---
@@ -141,7 +140,8 @@ def test_settings_go_into_the_request(visit):
     page.fill('#settings [name="temperature"]', "0.3")
     page.fill('#settings [name="key"]', "sixteen-bytes-and-more")
     page.get_by_role("button", name="Done").click()
-    visit.attach(picture(), CLIP)
+    visit.attach(picture())
+    visit.attach(CLIP)
     page.wait_for_selector(".attachment video")
     visit.script({"text": "Yes."})
     visit.ask("Hello")

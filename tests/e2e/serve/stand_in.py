@@ -62,11 +62,18 @@ def grid_of(width, height, most, least=1):
 
 
 def picture_size(data):
-    """Width and height from the header of a PNG, GIF or JPEG."""
+    """Width and height from the header of a PNG, GIF, WebP or JPEG."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return struct.unpack(">II", data[16:24])
     if data[:4] == b"GIF8":
         return struct.unpack("<HH", data[6:10])
+    if data[:4] == b"RIFF" and data[12:16] == b"VP8 ":
+        return tuple(side & 0x3FFF for side in struct.unpack("<HH", data[26:30]))
+    if data[:4] == b"RIFF" and data[12:16] == b"VP8L":
+        bits = struct.unpack("<I", data[21:25])[0]
+        return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+    if data[:4] == b"RIFF" and data[12:16] == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
     at = 2
     while data[:2] == b"\xff\xd8" and at + 9 < len(data) and data[at] == 0xFF:
         if 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in (0xC4, 0xC8, 0xCC):
@@ -249,7 +256,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(planned["status"], error.get("code"), error.get("message", "scripted"), headers=planned.get("headers"))
         text, images, image_tokens = count_messages(body["messages"])
         limit = body.get("max_tokens", 1024)
-        if text + image_tokens + 1 > CONTEXT:
+        if not planned and text + image_tokens + 1 > CONTEXT:
             raise Refusal(400, "context_length_exceeded", f"this model's maximum context length is {CONTEXT} tokens; the prompt has "
                           f"{text + image_tokens}: {text} of text and {image_tokens} of pictures.", "messages")
         self.stream(body, planned, limit, {"prompt_tokens": text + image_tokens, "prompt_tokens_details": {

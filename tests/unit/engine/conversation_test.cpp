@@ -202,6 +202,9 @@ static void check_words_are_data(const Tokenizer& tokenizer, const ChatTemplate&
     EXPECT_EQ(std::ranges::count_if(plain.ids, [&](int id) { return control.contains(id); }),
               std::ranges::count_if(begun.ids, [&](int id) { return control.contains(id); }))
         << name;
+    for (const int id : plain.ids)
+        if (control.contains(id) && std::ranges::find(begun.ids, id) == begun.ids.end())
+            ADD_FAILURE() << name << ": " << tokenizer.decode({&id, 1}, false);
 }
 
 TEST(Conversation, WordsAreData) {

@@ -245,7 +245,7 @@ TEST(Scheduler, RandomCrowds) {
         EXPECT_EQ(std::set(sim.ended.begin(), sim.ended.end()), asked);
         EXPECT_EQ(sim.ended.size(), asked.size());
         EXPECT_LE(sim.most_overtaken, Scheduler::most_overtakes);
-        if (options.step_budget_ms > 0) {
+        if (options.step_budget_ms > 0 && !options.lockstep) {
             EXPECT_LE(sim.longest_gap_ms, 30 + options.step_budget_ms + 20);
         }
         preemptions += sim.preemptions;
@@ -304,7 +304,6 @@ TEST(Scheduler, PicturesDoNotDelayAnothersText) {
         EXPECT_LE(size_t(turn), before + 1);
         // With one seat it waits for the picture that has it: 13 tiles, a prompt, an answer.
         EXPECT_LT(sim.now - asked, seats == 1 ? 14s : 3s);
-        run_to_end(sim, 1000000);
     }
 }
 

@@ -174,7 +174,7 @@ TEST(Fetch, StatusesAreTold) {
     });
     for (const long status : {204, 206, 304, 400, 401, 403, 404, 418, 429, 500, 503}) {
         try {
-            scene.get(scene.url("a.example", "/" + std::to_string(status)));
+            scene.get(scene.url("a.example", std::string("/").append(std::to_string(status))));
             ADD_FAILURE() << status;
         } catch (const FetchError& error) {
             EXPECT_EQ(error.why, Why::failed);

@@ -41,8 +41,8 @@ TEST(Messages, KeepTheirPartsInOrder) {
 TEST(Messages, OfTheSystemComeFirst) {
     const json user = message("user", "a");
     EXPECT_EQ(parse(conversation({user})).messages.size(), 1u);
-    const ChatRequest two =
-        parse(conversation({message("system", "A"), message("developer", {text_part("B")}), user}));
+    const ChatRequest two = parse(conversation(
+        {message("system", "A"), message("developer", json::array({text_part("B")})), user}));
     ASSERT_EQ(two.messages.size(), 2u);
     EXPECT_EQ(two.messages[0].parts.size(), 2u);
     EXPECT_EQ(two.messages[0].role, Message::Role::system);
@@ -69,7 +69,7 @@ TEST(Messages, AreRefusedWithTheirPlace) {
         {conversation({message("user", 5)}), "invalid_type messages[0].content"},
         {conversation({message("user", json::array())}), "invalid_value messages[0].content"},
         {conversation({message("user", {5})}), "invalid_type messages[0].content[0]"},
-        {conversation({message("user", {json::object()})}),
+        {conversation({message("user", json::array({json::object()}))}),
          "missing_field messages[0].content[0].type"},
         {conversation({message("user", {{{"type", "input_audio"}}})}),
          "unsupported_content_part messages[0].content[0].type"},
@@ -81,9 +81,9 @@ TEST(Messages, AreRefusedWithTheirPlace) {
          "unsupported_content_part messages[0].content[0].type"},
         {conversation({message("user", {{{"type", "text"}}})}),
          "missing_field messages[0].content[0].text"},
-        {conversation({user, message("assistant", {image_part()}), user}),
+        {conversation({user, message("assistant", json::array({image_part()})), user}),
          "unsupported_content_part messages[1].content[0].type"},
-        {conversation({message("system", {image_part()}), user}),
+        {conversation({message("system", json::array({image_part()})), user}),
          "unsupported_content_part messages[0].content[0].type"},
         {conversation({json("a")}), "invalid_type messages[0]"},
         {conversation({{{"role", "user"}, {"content", "a"}, {"name", 5}}}),

@@ -167,7 +167,7 @@ TEST(Errors, HaveStatusTypeAndHeaders) {
               "data: {\"error\":{\"message\":\"c\",\"type\":\"invalid_request_error\",\"param\":"
               "null,\"code\":\"a\"}}\n\n");
     EXPECT_LE(shown(json(std::string(1000, 'x'))).size(), 70u);
-    EXPECT_EQ(quoted("a\nb\x1b"), R"("a\nb\u001b")");
+    EXPECT_EQ(internvl::quoted("a\nb\x1b"), R"("a\nb\u001b")");
 }
 
 TEST(Models, AreListed) {
