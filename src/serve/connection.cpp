@@ -322,7 +322,7 @@ asio::awaitable<void> Connection::answer(const std::shared_ptr<Call>& call) {
             close();
         }
         if (out.finished) break;
-        if (something && open) continue;
+        if (something) continue;  // whoever woke us meanwhile was not heard
         error_code error;
         wake_.expires_after(events ? hub_.limits.keep_alive : Timeout(std::chrono::hours(24)));
         co_await wake_.async_wait(into(error));
