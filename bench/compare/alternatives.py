@@ -99,4 +99,15 @@ class Transformers(Alternative):
     usual = ("bf16",)
 
 
-ALL = {kind.name: kind for kind in (OpenVino, Transformers)}
+class Llama(Alternative):
+    name, pip, script = "llama.cpp", "pip install llama-cpp-python gguf numpy", "llama_worker.py"
+    imports = ("llama_cpp", "gguf", "numpy")
+    variants = {"bf16": "none", "q8_0": "int8", "q4_0": "int4"}
+    usual = ("bf16", "q8_0", "q4_0")
+
+    def prepare(self, variant):
+        files = self._convert(HERE / "llama_convert.py", self._model, self._work, variant)
+        return {**super().prepare(variant), "files": json.loads(files[-1])}
+
+
+ALL = {kind.name: kind for kind in (OpenVino, Transformers, Llama)}

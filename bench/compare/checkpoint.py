@@ -28,6 +28,9 @@ class Tensors:
             else:
                 self._places[name] = (data, 8 + length, entry)
 
+    def names(self):
+        return list(self._places)
+
     def __contains__(self, name):
         return name in self._places
 

@@ -91,6 +91,10 @@ static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, 
     d.kv_heads = t.kv_heads;
     d.head_dim = t.head_dim;
     d.interleaved = find_family(t).qkv_interleaved;
+    // A head in the file is used whatever tie_word_embeddings says (spec 5). The largest tensor
+    // comes first: while it is packed, nothing else is in memory.
+    d.head =
+        w.linear({{checkpoint.find(names.head) ? names.head : names.embedding}, {""}}, Role::head);
     for (int64_t n = 0; n < t.layers; ++n) {
         const DecoderLayerNames of = decoder_layer_names(c, n);
         DecoderLayer layer;
@@ -105,15 +109,16 @@ static Decoder load_decoder(const ModelConfig& c, const Checkpoint& checkpoint, 
         d.layers.push_back(std::move(layer));
     }
     d.final_norm = w.norm(names.final_norm, t.epsilon);
-    // A head in the file is used whatever tie_word_embeddings says (spec 5).
-    d.head =
-        w.linear({{checkpoint.find(names.head) ? names.head : names.embedding}, {""}}, Role::head);
     d.embedding = w.table(names.embedding);
     return d;
 }
 
 static InternVL load(const ModelConfig& config, const Checkpoint& checkpoint, WeightLoader& w) {
-    return {config, load_vision(config, w), load_decoder(config, checkpoint, w)};
+    InternVL model;
+    model.config = config;
+    model.decoder = load_decoder(config, checkpoint, w);
+    model.vision = load_vision(config, w);
+    return model;
 }
 
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
