@@ -144,6 +144,8 @@ std::vector<PictureRows> Engine::encode(std::span<const Tiles* const> pictures,
             ++done;
         }
     }
+    // The language model wants other sizes; what the tower needed would only lie beside them.
+    if (unknown > 0) context_.arena.trim();
     if (on_tiles) on_tiles(tiles, tiles);
     for (PictureRows& p : all) {
         p.rows = make_tensor(context_.activations, {int64_t(p.keys.size()) * rows, width});

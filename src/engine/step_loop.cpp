@@ -275,6 +275,8 @@ void StepLoop::run_tower(double ms, StepReport& report) {
     report.vision_ms = work.layers_ms;
     report.projector_ms = work.projector_ms;
     report.tiles = int(work.seen.size());
+    // The language model wants other sizes; what the tower needed would only lie beside them.
+    if (!tower_.busy()) engine_.context().arena.trim();
     scheduler_.costs().piece_ms = tower_.piece_ms();
     scheduler_.costs().learn_tiles(report.tiles, work.batch_ms);
     for (const Tower::Seen& seen : work.seen) {
