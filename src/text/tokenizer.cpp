@@ -49,24 +49,29 @@ const AddedToken* Tokenizer::added(int id) const {
     return found->id == id ? &*found : nullptr;
 }
 
-// Text between two added tokens. In plain text, a piece of the base vocabulary that is a control
-// token (Yi's <|im_end|>, or the [UNUSED_TOKEN_145] whose place InternLM2's has taken) is spelled.
-void Tokenizer::encode_piece(std::string_view text, bool plain, std::vector<int>& ids) const {
+// Text between two added tokens. Where somebody typed it, a piece of the base vocabulary that is a
+// control token (Yi's <|im_end|>, or the [UNUSED_TOKEN_145] whose place InternLM2's has taken) is
+// spelled.
+void Tokenizer::encode_piece(std::string_view text, const IsPlain& is_plain,
+                             std::vector<int>& ids) const {
     std::string normalised;
     if (normalise_ == Normalise::nfc_between_tokens) text = normalised = normalise_nfc(text);
+    const auto barred = [&](int id) { return std::ranges::binary_search(barred_, id); };
     std::visit(
         [&](const auto& base) {
-            if (!plain || !base_has_added_) return base.encode(text, ids);
+            if (barred_.empty() || !is_plain(0, text.size())) return base.encode(text, ids);
             std::vector<int> made;
             base.encode(text, made);
-            const auto is_added = [&](int id) { return added(id) != nullptr; };
+            size_t at = 0;
             for (const int id : made) {
-                if (!is_added(id)) {
+                const size_t begin = at;
+                at += base.is_byte(id) ? 1 : base.piece(id).size();
+                if (!barred(id) || !is_plain(begin, at)) {
                     ids.push_back(id);
                     continue;
                 }
                 std::vector<int> spelled = base.spell(base.piece(id));
-                if (std::ranges::any_of(spelled, is_added)) spelled = base.bytes(base.piece(id));
+                if (std::ranges::any_of(spelled, barred)) spelled = base.bytes(base.piece(id));
                 ids.insert(ids.end(), spelled.begin(), spelled.end());
             }
         },
@@ -95,7 +100,14 @@ std::vector<int> Tokenizer::encode(std::span<const Segment> segments, bool aroun
         std::string_view part = text.substr(piece, until - piece);
         if (strip_next) part = strip_front(part);
         if (strip_end) part = strip_back(part);
-        if (!part.empty()) encode_piece(part, all.is_plain(piece, until), ids);
+        const size_t first_byte = size_t(part.data() - text.data());
+        if (!part.empty())
+            encode_piece(
+                part,
+                [&](size_t begin, size_t stop) {
+                    return all.is_plain(first_byte + begin, first_byte + stop);
+                },
+                ids);
     };
     const size_t end = text.size();
     for (size_t at = 0; at < end; ++at) {

@@ -85,7 +85,9 @@ class Tokenizer {
     void load_json(std::string_view file, TokenizerConfig& config, const std::string& where);
     void set_added(const TokenizerConfig& config, bool by_flag, const std::string& where);
     const AddedToken* added(int id) const;
-    void encode_piece(std::string_view text, bool plain, std::vector<int>& ids) const;
+    // Whether a stretch of the text has a byte that somebody typed.
+    using IsPlain = std::function<bool(size_t begin, size_t end)>;
+    void encode_piece(std::string_view text, const IsPlain& is_plain, std::vector<int>& ids) const;
     int base_size() const;
 
     enum class Normalise { none, nfc, nfc_between_tokens };
@@ -96,7 +98,9 @@ class Tokenizer {
     DecodeRules decoding_;
     std::vector<AddedToken> added_;  // by id
     PrefixTree added_by_text_;       // indexes into added_
-    bool base_has_added_ = false;    // some added tokens are pieces of the base vocabulary
+    // Pieces of the base vocabulary that are control tokens, by id: added ones, and what is written
+    // <|so|>, which Yi's files do not all name.
+    std::vector<int> barred_;
 };
 
 }  // namespace internvl

@@ -147,8 +147,17 @@ void Tokenizer::set_added(const TokenizerConfig& config, bool by_flag, const std
             throw Error("an added token has the id of a byte", "", token.text, where);
         added_by_text_.add(token.text, int(i));
         token.decoded = token.text;
-        base_has_added_ |= token.id < base_size();
     }
+    std::visit(
+        [&](const auto& base) {
+            for (int id = 0; id < base.size(); ++id) {
+                const std::string_view piece = base.piece(id);
+                const bool marked =
+                    piece.size() > 4 && piece.starts_with("<|") && piece.ends_with("|>");
+                if (marked || added(id)) barred_.push_back(id);
+            }
+        },
+        base_);
 }
 
 }  // namespace internvl

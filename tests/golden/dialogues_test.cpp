@@ -51,7 +51,7 @@ TEST_P(Conversations, StreamedText) {
             EXPECT_EQ(chunks, yielded) << d["name"];
         }
         std::string ours;
-        AnswerText text(e.tokenizer(), {}, [&](std::string_view piece) {
+        AnswerText text(e.tokenizer(), AnswerTextOptions{}, [&](std::string_view piece) {
             ours += piece;
             return true;
         });
