@@ -32,8 +32,8 @@ double quantile(std::vector<double> values, double q) {
 // A listener that writes down when it hears a token.
 struct Stream {
     std::vector<Clock::time_point> heard = {};  // read once `end` is there
-    std::promise<void> promise = {};
-    std::future<void> end = promise.get_future();
+    std::promise<Answer> promise = {};
+    std::future<Answer> answer = promise.get_future();
     uint64_t id = 0;
 
     void begin(EngineThread& engine, Generation g) {
@@ -43,8 +43,12 @@ struct Stream {
             heard.push_back(Clock::now());
             return true;
         };
-        g.on_end = [this](const Answer&) { promise.set_value(); };
+        g.on_end = [this](Answer a) { promise.set_value(std::move(a)); };
         id = engine.submit(std::move(g));
+    }
+    void end() {
+        const Answer a = answer.get();
+        if (a.error) std::rethrow_exception(a.error);
     }
     std::vector<double> gaps(Clock::time_point from, Clock::time_point to) const {
         std::vector<double> all;
@@ -57,7 +61,7 @@ struct Stream {
 
 Generation text(int tokens, int word) {
     Generation g;
-    for (int i = 0; i < 64; ++i) g.prompt.push_back(1000 + word * 100 + i);
+    for (int i = 0; i < 64; ++i) g.prompt.push_back(100 + (word * 37 + i) % 300);
     g.options.max_new_tokens = tokens;
     return g;
 }
@@ -68,7 +72,7 @@ Generation picture(const Engine& e, int tiles, int seed) {
     for (size_t i = 0; i < t.rgb.size(); ++i) t.rgb[i] = uint8_t(i * 31 / 97 + size_t(seed) * i);
     Generation g = text(8, 50);
     g.prompt.insert(g.prompt.end(), size_t(tiles * tokens_per_tile), e.context_token());
-    g.prompt.push_back(1000);
+    g.prompt.push_back(100);
     g.unseen = {std::make_shared<const Tiles>(std::move(t))};
     return g;
 }
@@ -77,7 +81,7 @@ Generation picture(const Engine& e, int tiles, int seed) {
 double rate(EngineThread& engine, int streams, int tokens) {
     std::vector<Stream> all(static_cast<size_t>(streams));
     for (int i = 0; i < streams; ++i) all[size_t(i)].begin(engine, text(tokens, i));
-    for (Stream& s : all) s.end.wait();
+    for (Stream& s : all) s.end();
     auto from = all[0].heard.front(), to = from;
     for (const Stream& s : all) {
         from = std::max(from, s.heard.front());  // all run
@@ -96,10 +100,10 @@ void stalls(EngineThread& engine, const Engine& e, int streams, double budget) {
     const auto arrives = Clock::now();
     Stream late;
     late.begin(engine, picture(e, 13, 7));
-    late.end.wait();
+    late.end();
     const auto ends = late.heard.front();
     for (const Stream& s : all) engine.cancel(s.id);
-    for (Stream& s : all) s.end.wait();
+    for (Stream& s : all) s.end();
     std::vector<double> before, during;
     for (const Stream& s : all) {
         const auto quiet = s.gaps(s.heard[8], arrives), busy = s.gaps(arrives, ends);
