@@ -63,7 +63,7 @@ export async function runAnswer({turns, server, model, settings, signal, changed
             }
         }
     } catch (error) {
-        if (error.name === 'AbortError') {
+        if (signal.aborted) {  // however the stream then breaks off
             answer.state = 'stopped';
         } else {
             answer.state = 'failed';

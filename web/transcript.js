@@ -109,10 +109,11 @@ class TurnView {
         if (answer === null || isBusy(answer)) return this.tools.replaceChildren();
         const isLast = this.index === this.turns.length - 1;
         const text = readable(answer.text);
+        const lost = answer.state === 'failed' && answer.error.status === 0;  // the connection, not the service, failed
         this.tools.replaceChildren(...[
             text ? copyButton('Copy the answer', () => text) : null,
             isLast ? iconButton('again', answer.text ? 'Regenerate the answer' : 'Ask again', () => this.acts.regenerate(this.index), {class: 'regenerate'}) : null,
-            isLast && answer.text && (answer.finish === 'length' || answer.state === 'stopped')
+            isLast && answer.text && (answer.finish === 'length' || answer.state === 'stopped' || lost)
                 ? el('button', {type: 'button', class: 'secondary proceed', onclick: () => this.acts.proceed(this.index)}, icon('more'), 'Continue') : null,
             !isRemembered(this.turn) && !isLast ? el('span', {class: 'quiet'}, 'left out of later questions') : null,
         ].filter(Boolean));

@@ -233,13 +233,15 @@ def budget(page):
 
 
 def never_ends(visit):
-    """Asks for an answer that goes on for as long as the context lasts."""
-    visit.page.evaluate("localStorage.setItem('internvl.settings', JSON.stringify({max_tokens: 1500}))")
+    """Asks for an answer that goes on for as long as the context lasts: a tiny model writes thousands of tokens a second, so a
+    real server is given more to write for each."""
+    most = visit.site.call("/v1/models")["data"][0]["max_model_len"] - 192
+    visit.page.evaluate(f"localStorage.setItem('internvl.settings', JSON.stringify({{max_tokens: {most}}}))")
     visit.page.reload()
     until(visit.page, "document.querySelector('#model').textContent !== 'internvl'")
     if visit.site.is_real:
         visit.page.route("**/v1/chat/completions", lambda route: route.continue_(
-            post_data=json.dumps({**json.loads(route.request.post_data), "ignore_eos": True})))
+            post_data=json.dumps({**json.loads(route.request.post_data), "ignore_eos": True, "logprobs": True, "top_logprobs": 20})))
     visit.ask("Tell a long story.", wait=False)
     until(visit.page, "document.querySelector('.answer[data-state=running] .prose')?.textContent.length > 5")
 
