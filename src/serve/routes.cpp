@@ -188,8 +188,9 @@ const Router::Route* Router::find_route(Call& call) const {
             throw RequestError("unsupported_endpoint", "",
                                fmt::format("{} is not offered here; the nearest path is {}.",
                                            internvl::quoted(path), nearest));
-    throw RequestError("unknown_endpoint", "",
-                       fmt::format("There is no {}; GET /docs lists what there is.", internvl::quoted(path)));
+    throw RequestError(
+        "unknown_endpoint", "",
+        fmt::format("There is no {}; GET /docs lists what there is.", internvl::quoted(path)));
 }
 
 // A browser must not be made to ask in the name of the person before it (api.md 5).

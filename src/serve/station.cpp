@@ -10,8 +10,9 @@ void Station::check_model(const std::string& name) const {
     if (std::find(served.begin(), served.end(), name) != served.end()) return;
     std::string known;
     for (size_t i = 0; i < served.size() && i < 8; ++i) known += (i > 0 ? ", " : "") + served[i];
-    throw RequestError("model_not_found", "model",
-                       fmt::format("There is no model {}; served here: {}.", internvl::quoted(name), known));
+    throw RequestError(
+        "model_not_found", "model",
+        fmt::format("There is no model {}; served here: {}.", internvl::quoted(name), known));
 }
 
 // Without keys whoever reaches the service is trusted with what its owner opened.

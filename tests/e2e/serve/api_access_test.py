@@ -102,7 +102,7 @@ def test_hosts_and_origins():
 
 def test_nobody_is_let_in_by_accident():
     ended = subprocess.run([PROGRAM, "serve", "demo", "--host", "0.0.0.0", "--port", "0"], capture_output=True, text=True,
-                           timeout=30)
+                           timeout=30, env={})
     assert ended.returncode == 2
     assert "--api-key-file" in ended.stderr and "--allow-unauthenticated" in ended.stderr
     with Service("--host", "0.0.0.0", "--allow-unauthenticated") as service:

@@ -1,6 +1,5 @@
 """What goes wrong, and how it is said (E1 to E5, parts of table 4.4)."""
 import json
-import threading
 import time
 
 import openai
@@ -53,8 +52,8 @@ def test_http_that_is_wrong(service, head, status, code):
         answer = wire.response()
         assert (answer.status, answer.code) == (status, code)
         assert answer.headers["x-request-id"]
-        if status != 404:
-            assert wire.rest() == b""  # and the connection ends
+        if answer.headers.get("connection") == "close":
+            assert wire.rest() == b""
 
 
 def test_a_body_that_breaks_off(service):
@@ -92,9 +91,8 @@ def test_what_clients_retry(tmp_path):
     file.chmod(0o600)
     with Service("--api-key-file", file) as limited:
         client = limited.client("aaaaaaaaaaaaaaaa", max_retries=2)
-        stream = client.chat.completions.create(**chat(max_tokens=600), stream=True, extra_body={"ignore_eos": True})
+        stream = client.chat.completions.create(**chat(max_tokens=7000), stream=True, extra_body={"ignore_eos": True})
         next(iter(stream))
-        threading.Timer(0.3, lambda: list(stream)).start()
         answer = client.chat.completions.create(**chat())  # refused at first, then taken
         assert answer.choices[0].finish_reason
         assert limited.metric("internvl_requests_rejected_total", "aaaaaaaaaaaaaaaa", reason="rate_limit") >= 1

@@ -192,7 +192,7 @@ def test_where_settings_come_from(tmp_path):
     ([], {}, "max-batch = \n", 2, "line 1"),
     (["--trusted-proxy", "10.0.0.0/99"], {}, "", 2, "10.0.0.0/99"),
     (["--cors-origin", "*"], {}, "", 2, "--cors-origin"),
-    (["--max-model-len", "9000000"], {}, "", 3, "memory"),
+    (["--max-model-len", "9000000", "--kv-cache-mb", "1"], {}, "", 3, "memory"),
 ])
 def test_wrong_settings(tmp_path, words, env, text, status, said):
     file = tmp_path / "c.toml"

@@ -83,7 +83,9 @@ def test_three_choices(service):
     whole = service.client().chat.completions.create(**fields)
     assert [c.index for c in whole.choices] == [0, 1, 2]
     with service.client().chat.completions.stream(**fields) as stream:
-        final = stream.get_final_completion()
+        for _ in stream:
+            pass
+        final = stream.current_completion_snapshot
     assert [c.message.content for c in final.choices] == [c.message.content for c in whole.choices]
     one = service.client().chat.completions.create(**fields | {"n": 1})
     assert one.choices[0].message.content == whole.choices[0].message.content
