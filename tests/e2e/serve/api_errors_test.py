@@ -1,5 +1,6 @@
 """What goes wrong, and how it is said (E1 to E5, parts of table 4.4)."""
 import json
+import threading
 import time
 
 import openai
@@ -93,6 +94,7 @@ def test_what_clients_retry(tmp_path):
         client = limited.client("aaaaaaaaaaaaaaaa", max_retries=2)
         stream = client.chat.completions.create(**chat(max_tokens=7000), stream=True, extra_body={"ignore_eos": True})
         next(iter(stream))
+        threading.Timer(0.3, stream.close).start()
         answer = client.chat.completions.create(**chat())  # refused at first, then taken
         assert answer.choices[0].finish_reason
         assert limited.metric("internvl_requests_rejected_total", "aaaaaaaaaaaaaaaa", reason="rate_limit") >= 1
