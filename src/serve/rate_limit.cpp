@@ -43,7 +43,7 @@ RateLimiter::Verdict RateLimiter::enter(const std::string& name, const ClientLim
     Verdict v;
     if (limits.concurrency > 0 && c.running >= limits.concurrency)
         v = {false, 1, "requests at a time"};
-    else if (limits.rpm > 0 && c.requests < 1)
+    else if (limits.rpm > 0 && c.requests < 1 - 1e-9)
         v = {false, wait_for(1, c.requests, limits.rpm), "requests a minute"};
     else if (limits.tpm > 0 && c.tokens < 1)
         v = {false, wait_for(1, c.tokens, limits.tpm), "tokens a minute"};
