@@ -345,7 +345,7 @@ void check_fields(const json& body, Field::Endpoint endpoint, const RequestLimit
         if (!there && needed) refuse("missing_field", f.name, std::string(f.name) + " is missing");
     }
     for (const auto& [name, value] : body.items()) {
-        const auto known = [&](const Field& f) {
+        const auto known = [&, &name = name](const Field& f) {
             return (f.endpoints & endpoint) && name == f.name;
         };
         if (value.is_null() || std::ranges::any_of(table, known)) continue;

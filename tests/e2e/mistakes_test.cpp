@@ -140,7 +140,8 @@ TEST(Mistakes, Usage) {
     expect_failure(run_program({"chat", "demo", "-p", "x", "--quant", "int3"}), 2, "int3");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--device", "cuda"}), 2, "--device");
     expect_failure(run_program({"chat", "demo", "-p", "x", "--dtype", "int3"}), 2, "dtype");
-    expect_failure(run_program({"serve", "demo"}), 2, "serve");
+    expect_failure(run_program({"serve", "demo", "--host", "0.0.0.0"}), 2, "--api-key-file");
+    expect_failure(run_program({"serve", "demo", "--port", "70000"}), 2, "port");
     expect_failure(run_program({}), 2, "subcommand");
     expect_failure(run_program({"chat", "demo", "-p", "x"}, "INTERNVL_CPU=z80"), 1, "INTERNVL_CPU");
 }

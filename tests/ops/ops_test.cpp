@@ -53,7 +53,7 @@ TEST(RowIndependence, Products) {
             const auto packed = map_memory(size_t(packed_bytes(f, out, in)));
             k.pack(w, f, packed.get(), one);
             const GemmBlock block{packed.get(), nullptr, out, 0};
-            const auto product = [&](const View& x, ThreadPool& pool) {
+            const auto product = [&, a_type = a_type](const View& x, ThreadPool& pool) {
                 Tensor c = make_tensor(a_type, {x.dim[0], out});
                 GemmArgs args;
                 args.a = x, args.c = c, args.in = in, args.format = f, args.blocks = &block,

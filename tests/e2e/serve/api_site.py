@@ -69,13 +69,15 @@ class Service:
         wanted = set(labels.items())
         return sum(v for (n, found), v in self.metrics(api_key).items() if n == name and wanted <= found)
 
-    def wait_idle(self, seconds=10):
+    def wait_metric(self, name, value, seconds=10, **labels):
         end = time.time() + seconds
-        while time.time() < end:
-            if self.metric("internvl_requests_running") + self.metric("internvl_requests_waiting") == 0:
-                return
-            time.sleep(0.05)
-        raise AssertionError("requests are still under way")
+        while self.metric(name, **labels) != value:
+            assert time.time() < end, f"{name} is {self.metric(name, **labels)}, expected {value}"
+            time.sleep(0.01)
+
+    def wait_idle(self, seconds=10):
+        for state in ("running", "waiting"):
+            self.wait_metric(f"internvl_requests_{state}", 0, seconds)
 
     def connect(self):
         return Wire(self.port)

@@ -123,11 +123,10 @@ def test_who_leaves_is_not_computed_for(service, stream):
         if stream:
             wire.until(b"content\":\"")
         else:
-            time.sleep(0.2)
-    time.sleep(0.5)
-    assert service.metric("internvl_requests_running") == 0
-    assert service.metric("internvl_kv_blocks_used") == held
-    assert service.metric("internvl_requests_total", finish="cancelled", status="499") == before + 1
+            service.wait_metric("internvl_requests_running", 1)
+    service.wait_metric("internvl_requests_total", before + 1, seconds=2, finish="cancelled", status="499")
+    service.wait_metric("internvl_requests_running", 0, seconds=2)
+    service.wait_metric("internvl_kv_blocks_used", held, seconds=2)
 
 
 def test_leaving_after_the_end_is_no_cancellation(service):

@@ -142,8 +142,8 @@ TEST(Fetch, RedirectsAreNewAddresses) {
 }
 
 TEST(Fetch, RedirectsToWhereWeDoNotGo) {
-    Scene scene;
     std::string to;
+    Scene scene;
     scene.script([&](const Request&, const Connection& c) { c.redirect(to); });
     const auto refused = [&](const std::string& location) {
         to = location;
@@ -184,10 +184,10 @@ TEST(Fetch, StatusesAreTold) {
 }
 
 TEST(Fetch, NothingLargerThanTheLimit) {
-    Scene scene;
-    scene.limits.bytes = 100'000;
     std::string head;
     size_t size = 0;
+    Scene scene;
+    scene.limits.bytes = 100'000;
     scene.script([&](const Request&, const Connection& c) {
         c.send("HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + "\r\n");
         c.send(std::string(size, 'x'));
@@ -220,10 +220,10 @@ long resident_kib() {
 }
 
 TEST(Fetch, AnEndlessBodyTakesNoMoreThanTheLimit) {
-    Scene scene;
-    scene.limits.bytes = 20 << 20;
     std::atomic<bool> end = false;
     std::atomic<long> sent = 0;
+    Scene scene;
+    scene.limits.bytes = 20 << 20;
     scene.script([&](const Request&, const Connection& c) {
         const std::string piece(1 << 16, 'x');
         c.send("HTTP/1.1 200 OK\r\n\r\n");
@@ -231,17 +231,21 @@ TEST(Fetch, AnEndlessBodyTakesNoMoreThanTheLimit) {
     });
     const long before = resident_kib();
     EXPECT_EQ(scene.refusal(scene.url("a.example", "/")), Why::too_large);
+#ifndef INTERNVL_SANITIZED  // it keeps what was freed
     EXPECT_LT(resident_kib() - before, 2 * (20 << 10));
+#else
+    (void)before;
+#endif
     EXPECT_LT(sent, 40 << 20);
     end = true;
 }
 
 TEST(Fetch, SlowServersAreLeft) {
+    std::atomic<bool> end = false;
+    std::string kind;
     Scene scene;
     scene.rules.connect = 200ms;
     scene.rules.first_byte = 200ms;
-    std::atomic<bool> end = false;
-    std::string kind;
     scene.script([&](const Request&, const Connection& c) {
         if (kind == "drops") c.send("HTTP/1.1 200 OK\r\n\r\n");
         while (!end) {
@@ -261,8 +265,8 @@ TEST(Fetch, SlowServersAreLeft) {
 }
 
 TEST(Fetch, EndsSoonAfterItIsCancelled) {
-    Scene scene;
     std::atomic<bool> end = false;
+    Scene scene;
     scene.script([&](const Request&, const Connection& c) { c.hold([&] { return end.load(); }); });
     std::chrono::steady_clock::time_point cancelled;
     std::thread canceller([&] {

@@ -112,7 +112,7 @@ TEST(ImageHeader, FormatsRefusedByName) {
     for (const auto& [file, name] : files) {
         EXPECT_EQ(fault_of(bytes_of(file)), unsupported) << name;
         const std::string message =
-            error_of([&] { read_image_header(bytes_of(file), limits, "picture"); });
+            error_of([&, &file = file] { read_image_header(bytes_of(file), limits, "picture"); });
         EXPECT_NE(message.find(std::string("found ") + name), std::string::npos) << message;
     }
     for (const std::string file : {"", "x", "\xFF", "  <svg/>", "GIF88a", "hello, world"})

@@ -234,7 +234,7 @@ TEST(OpenApi, NamesRoutesAndRanges) {
         EXPECT_TRUE(doc["paths"].contains(path)) << path;
     const auto& chat = doc["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]
                           ["application/json"]["schema"];
-    EXPECT_EQ(chat["required"], json::array({"model", "messages"}));
+    EXPECT_EQ(chat["required"], nlohmann::ordered_json::array({"model", "messages"}));
     const auto& fields = chat["properties"];
     EXPECT_EQ(fields["temperature"]["minimum"], 0);
     EXPECT_EQ(fields["temperature"]["maximum"], 2);

@@ -70,11 +70,11 @@ TEST(RemoteMedia, OneTextForEveryRefusal) {
 }
 
 TEST(RemoteMedia, WhatTheOtherSideDoesWrong) {
+    std::string how;
+    std::atomic<bool> end = false;
     RemoteScene scene;
     scene.limits.picture_fetch = 400ms;
     scene.limits.picture_bytes = 100'000;
-    std::string how;
-    std::atomic<bool> end = false;
     scene.server.intercept = [&](const Request&, const Connection& c) {
         if (how == "status") c.reply("404 Not Found", "", "<html>secret page</html>");
         if (how == "slow") c.hold([&] { return end.load(); });
@@ -102,8 +102,8 @@ TEST(RemoteMedia, WhatTheOtherSideDoesWrong) {
 }
 
 TEST(RemoteMedia, AFewAtATimeAndNotForever) {
-    RemoteScene scene;
     std::atomic<int> now = 0, most = 0;
+    RemoteScene scene;
     scene.server.intercept = [&](const Request&, const Connection& c) {
         most = std::max(most.load(), ++now);
         std::this_thread::sleep_for(50ms);

@@ -107,7 +107,8 @@ TEST(FileRequest, ItsAnswerIsACompletion) {
     r.prompt_ids = {1, 2, 3};
     const auto body = chat_completion(r, {"m", "chatcmpl-1", 7, true});
     EXPECT_EQ(body["choices"][0]["message"]["content"], "yes");
-    EXPECT_EQ(body["choices"][0]["token_ids"], json({5, 6}));  // without the stop token
+    EXPECT_EQ(body["choices"][0]["token_ids"],
+              nlohmann::ordered_json({5, 6}));  // without the stop token
     EXPECT_EQ(body["usage"]["completion_tokens"], 2);
     EXPECT_EQ(body["usage"]["prompt_tokens"], 3);
     r.finish_reason = "length";

@@ -87,7 +87,7 @@ TEST(Responses, LogprobsInBothShapes) {
     const Delta whole{"éé", {1, 2, 3}, {token, dropped, token}};
     const auto chat = answer_body(head, {.logprobs = true, .top = 1}, {{whole, "stop"}}, {});
     const auto& content = chat["choices"][0]["logprobs"]["content"];
-    EXPECT_EQ(content[0]["bytes"], json({195, 169}));
+    EXPECT_EQ(content[0]["bytes"], nlohmann::ordered_json({195, 169}));
     EXPECT_EQ(content[0]["top_logprobs"][0]["token"], "x");
     EXPECT_TRUE(content[1]["bytes"].is_null());
     AnswerHead plain = head;
@@ -96,7 +96,7 @@ TEST(Responses, LogprobsInBothShapes) {
     EXPECT_EQ(legacy["object"], "text_completion");
     EXPECT_EQ(legacy["choices"][0]["text"], "éé");
     const auto& l = legacy["choices"][0]["logprobs"];
-    EXPECT_EQ(l["text_offset"], json({0, 1, 1}));
+    EXPECT_EQ(l["text_offset"], nlohmann::ordered_json({0, 1, 1}));
     EXPECT_EQ(l["tokens"][1], "<box>");
     EXPECT_EQ(l["top_logprobs"][0]["x"], -1.0);
     AnswerEvents stream(plain, {.logprobs = true, .top = 1});
@@ -114,8 +114,8 @@ TEST(Responses, InfoHoldsBoxes) {
     const auto body = info_body(info);
     ASSERT_EQ(body["boxes"].size(), 1u);
     EXPECT_EQ(body["boxes"][0]["label"], "dog");
-    EXPECT_EQ(body["boxes"][0]["box"], json({100.0, 200.0, 500.0, 800.0}));
-    EXPECT_EQ(body["boxes"][0]["pixels"], json({64.0, 96.0, 320.0, 384.0}));
+    EXPECT_EQ(body["boxes"][0]["box"], nlohmann::ordered_json({100.0, 200.0, 500.0, 800.0}));
+    EXPECT_EQ(body["boxes"][0]["pixels"], nlohmann::ordered_json({64.0, 96.0, 320.0, 384.0}));
     EXPECT_EQ(body["images"][0]["tokens"], 3328);
     EXPECT_EQ(body["images"][0]["tiles_cached"], 2);
     info.images.push_back(info.images[0]);
