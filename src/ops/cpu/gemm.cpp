@@ -94,9 +94,9 @@ static void plain_sums(const GemmArgs& g, TileKernel tile, const void* weights, 
 static void code_sums(const GemmArgs& g, QuantTileKernel tile, const char* panel, int64_t row,
                       int rows, int strips, float* sums) {
     const int64_t groups = g.format.kind == WeightFormat::int4 ? g.in / g.format.group : 1;
-    tile(rows,
-         {g.a.as<uint8_t>() + row * g.a.stride[0], g.a.stride[0], g.a_scale + row * groups,
-          g.a_sum + row * groups, panel, (g.in + 3) / 4, groups, g.format.group, strips, sums});
+    tile(rows, {g.a.as<uint8_t>() + row * g.a.stride[0], g.a.stride[0], g.a_scale + row * groups,
+                g.a_sum ? g.a_sum + row * groups : nullptr, panel, (g.in + 3) / 4, groups,
+                g.format.group, strips, sums});
 }
 
 // Rows [begin, end) of one panel of outputs.
