@@ -56,9 +56,12 @@ void Scheduler::remove(Entry& e) {
         release(e);
     else
         leave_queue(e);
-    for (const Queue& q : queues_)
-        for (Entry* w : q.waiting)
-            if (w->leader == &e) w->leader = nullptr;
+    const auto let_go = [&](const std::vector<Entry*>& entries) {
+        for (Entry* other : entries)
+            if (other->leader == &e) other->leader = nullptr;
+    };
+    let_go(running_);  // they may have to wait again
+    for (const Queue& q : queues_) let_go(q.waiting);
 }
 
 std::vector<Entry*> Scheduler::overdue(Clock::time_point now) const {

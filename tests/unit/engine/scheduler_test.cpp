@@ -402,6 +402,14 @@ TEST(Scheduler, SiblingsShareAPrompt) {
     sim.add(320, 10).entry.leader = &gone.entry;
     sim.end(gone);
     run_to_end(sim, 100);
+    // Nor do they look at one that has gone when they have to wait a second time.
+    Request& leader = sim.add(320, 10);
+    Request& follower = sim.add(320, 100);
+    follower.entry.leader = &leader.entry;
+    while (!follower.entry.running) sim.step();
+    sim.end(leader);
+    EXPECT_EQ(follower.entry.leader, nullptr);
+    run_to_end(sim, 200);
 }
 
 TEST(Scheduler, EstimatesTheWait) {
