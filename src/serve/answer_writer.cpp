@@ -105,8 +105,10 @@ void AnswerWriter::note_chances(int id) {
     for (const float x : logits_) most = std::max(most, double(x));
     for (const float x : logits_) sum += std::exp(double(x) - most);
     const double total = most + std::log(sum);
-    Entry entry{{chance_of(id, total)}, {}, 0};
+    Entry entry{{chance_of(id, total)}, {}, {}, 0};
     entry.raw = entry.shown.chosen.bytes;
+    if (tokenizer_.text_of(id, false).kind == TokenText::Kind::piece)
+        entry.first = tokenizer_.first_text_of(id);
     for (const int other : likeliest()) entry.shown.top.push_back(chance_of(other, total));
     entries_.push_back(std::move(entry));
 }
@@ -118,8 +120,9 @@ void AnswerWriter::attribute(bool last) {
         Entry& e = entries_[placed_];
         TokenChance& chosen = e.shown.chosen;
         const std::string_view rest = text.substr(attributed_);
-        const std::optional<size_t> size =
+        std::optional<size_t> size =
             chosen.dropped ? std::optional<size_t>(0) : bytes_of(e.raw, rest, last);
+        if (size == 0 && !chosen.dropped && rest.starts_with(e.first)) size = e.first.size();
         if (!size) return;
         chosen.bytes = rest.substr(0, *size);
         attributed_ += *size;

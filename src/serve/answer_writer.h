@@ -57,7 +57,8 @@ class AnswerWriter {
     struct Entry {
         TokenLogprob shown;
         std::string raw;
-        size_t end = 0;  // of its text among all that was decoded
+        std::string first;  // what a piece becomes that begins a run, if that is something else
+        size_t end = 0;     // of its text among all that was decoded
     };
     TokenChance chance_of(int id, double total) const;
     std::vector<int> likeliest() const;
