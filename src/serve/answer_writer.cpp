@@ -30,6 +30,10 @@ std::vector<int> turn_tokens(const Tokenizer& tokenizer, const ChatTemplate& cha
 // The decoder may have taken blanks away or put one before, and broken bytes are marks, one for
 // each or for several.
 std::optional<size_t> bytes_of(std::string_view raw, std::string_view text, bool last) {
+    for (const size_t blank : {0, 1})
+        if (text.substr(0, blank) == std::string_view(" ").substr(0, blank) &&
+            text.substr(std::min(blank, text.size())).starts_with(raw))
+            return blank + raw.size();
     size_t at = 0;
     for (size_t i = 0; i < raw.size();) {
         const std::string_view rest = text.substr(at);
@@ -157,7 +161,13 @@ Delta AnswerWriter::take() {
     Delta delta{std::move(shown_), std::move(fresh_ids_), {}};
     shown_.clear();
     fresh_ids_.clear();
-    while (placed_ > 0 && (over_ || entries_.front().end <= text_.shown())) {
+    const auto complete = [this](const Entry& e) {
+        if (over_) return true;
+        // A token without text may still be the one that the next text came from.
+        const bool open = e.shown.chosen.bytes.empty() && !e.shown.chosen.dropped;
+        return e.end <= text_.shown() && !(open && e.end == attributed_);
+    };
+    while (placed_ > 0 && complete(entries_.front())) {
         delta.logprobs.push_back(std::move(entries_.front().shown));
         entries_.pop_front();
         --placed_;
