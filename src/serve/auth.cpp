@@ -1,6 +1,5 @@
 #include "serve/auth.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -123,37 +122,20 @@ std::shared_ptr<const ApiKey> KeyRing::find(std::string_view authorization) cons
     return found;
 }
 
-static std::optional<std::array<uint8_t, 16>> parse_ip(const std::string& text) {
-    std::array<uint8_t, 16> bytes{};
-    if (::inet_pton(AF_INET6, text.c_str(), bytes.data()) == 1) return bytes;
-    bytes[10] = bytes[11] = 0xff;
-    if (::inet_pton(AF_INET, text.c_str(), bytes.data() + 12) == 1) return bytes;
-    return std::nullopt;
+// An IPv4 address that came through an IPv6 socket is one.
+static IpAddress plain(const IpAddress& ip) {
+    return ip.text().starts_with("::ffff:") ? ip.unwrapped() : ip;
 }
 
 Network Network::parse(const std::string& text) {
-    const size_t slash = text.find('/');
-    const std::string host = text.substr(0, slash);
-    const auto ip = parse_ip(host);
-    const bool v4 = host.find(':') == host.npos;
-    int bits = v4 ? 32 : 128;
-    if (slash != text.npos) {
-        const char* end = text.data() + text.size();
-        if (std::from_chars(text.data() + slash + 1, end, bits).ptr != end) bits = -1;
-    }
-    if (!ip || bits < 0 || bits > (v4 ? 32 : 128))
-        throw UsageError("a network is malformed", "ADDRESS/BITS", text);
-    return {*ip, v4 ? bits + 96 : bits};
+    const auto block = AddressBlock::parse(text);
+    if (!block) throw UsageError("a network is malformed", "ADDRESS/BITS", text);
+    return {*block};
 }
 
 bool Network::contains(const std::string& text) const {
-    const auto ip = parse_ip(text);
-    if (!ip) return false;
-    for (int bit = 0; bit < bits; ++bit) {
-        const uint8_t mask = uint8_t(0x80 >> bit % 8);
-        if (((*ip)[size_t(bit / 8)] ^ address[size_t(bit / 8)]) & mask) return false;
-    }
-    return true;
+    const auto ip = IpAddress::parse(text);
+    return ip && (block.contains(*ip) || block.contains(plain(*ip)));
 }
 
 std::string host_name(std::string_view text) {
@@ -191,7 +173,7 @@ std::string client_address(const RequestHead& head, const std::vector<Network>& 
     while (believed(address) && !chain.empty()) {
         const size_t comma = chain.rfind(',');
         const std::string_view next = trim(comma == chain.npos ? chain : chain.substr(comma + 1));
-        if (!parse_ip(std::string(next))) break;
+        if (!IpAddress::parse(next)) break;
         address = next;
         chain = comma == chain.npos ? std::string_view() : chain.substr(0, comma);
     }

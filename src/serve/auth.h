@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/digest.h"
+#include "io/ip_address.h"
 #include "serve/http.h"
 
 namespace internvl {
@@ -41,10 +42,9 @@ class KeyRing {
     std::vector<std::shared_ptr<const ApiKey>> keys_;
 };
 
-// A network as 10.0.0.0/8 or 2001:db8::/32.
+// A network as 10.0.0.0/8 or 2001:db8::/32; ::ffff:a.b.c.d is a.b.c.d.
 struct Network {
-    std::array<uint8_t, 16> address;  // IPv4 as ::ffff:a.b.c.d
-    int bits;
+    AddressBlock block;
     static Network parse(const std::string& text);  // throws UsageError
     bool contains(const std::string& ip) const;
 };
