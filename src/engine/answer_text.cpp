@@ -66,6 +66,11 @@ bool AnswerText::drops(int id) const {
     return !options_.tags || !is_grounding_tag(tokenizer_->text_of(id, false).text);
 }
 
+std::string AnswerText::held() const {
+    const StreamDecoder* const ours = std::get_if<StreamDecoder>(&decoder_);
+    return ours ? ours->held() : std::string();
+}
+
 bool AnswerText::push(int id) {
     ++tokens_;
     StreamDecoder* const ours = std::get_if<StreamDecoder>(&decoder_);

@@ -37,8 +37,10 @@ class AnswerText {
     void finish();      // no more tokens
     const std::string& text() const { return text_; }  // up to the stop text, or behind it
     bool stopped() const { return stopped_; }
-    // All that the tokens gave so far, also what stands behind a stop text or is held back.
+    // All that is certain of the text so far, also what stands behind a stop text or may begin one,
+    // and what the last tokens gave beyond (StreamDecoder::held).
     const std::string& decoded() const { return decoded_; }
+    std::string held() const;
     size_t shown() const { return shown_; }  // bytes that on_text has heard
     bool drops(int id) const;                // whether the text leaves this token out
 

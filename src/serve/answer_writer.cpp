@@ -11,7 +11,6 @@ namespace internvl {
 namespace {
 
 constexpr double least_logprob = -9999;
-constexpr std::string_view broken = "\xef\xbf\xbd";  // U+FFFD
 
 // The tokens that begin and end turns, which no answer shows (api.md 1.2).
 std::vector<int> turn_tokens(const Tokenizer& tokenizer, const ChatTemplate& chat) {
@@ -24,33 +23,6 @@ std::vector<int> turn_tokens(const Tokenizer& tokenizer, const ChatTemplate& cha
             if (const auto id = tokenizer.find(text->substr(at, end + 2 - at))) ids.push_back(*id);
         }
     return ids;
-}
-
-// How many bytes of `text` are what a token spelled `raw` became; none while that is not certain.
-// The decoder may have taken blanks away or put one before, and broken bytes are marks, one for
-// each or for several.
-std::optional<size_t> bytes_of(std::string_view raw, std::string_view text, bool last) {
-    for (const size_t blank : {0, 1})
-        if (text.substr(0, blank) == std::string_view(" ").substr(0, blank) &&
-            text.substr(std::min(blank, text.size())).starts_with(raw))
-            return blank + raw.size();
-    size_t at = 0;
-    for (size_t i = 0; i < raw.size();) {
-        const std::string_view rest = text.substr(at);
-        if (rest.starts_with(broken) && !raw.substr(i).starts_with(broken)) {
-            at += broken.size();
-            i += size_t(decode_at(raw, i).bytes);
-        } else if (!rest.empty() && rest[0] == raw[i]) {
-            ++at, ++i;
-        } else if (rest.empty()) {
-            return last ? std::optional(at) : std::nullopt;
-        } else if (i == 0 && rest[0] == ' ') {
-            ++at;
-        } else {
-            ++i;  // a blank, or the rest of what is a mark already
-        }
-    }
-    return at;
 }
 
 AnswerTextOptions text_options(const Tokenizer& tokenizer, const ChatTemplate& chat,
@@ -109,36 +81,28 @@ void AnswerWriter::note_chances(int id) {
     for (const float x : logits_) most = std::max(most, double(x));
     for (const float x : logits_) sum += std::exp(double(x) - most);
     const double total = most + std::log(sum);
-    Entry entry{{chance_of(id, total)}, {}, {}, 0};
-    entry.raw = entry.shown.chosen.bytes;
-    if (tokenizer_.text_of(id, false).kind == TokenText::Kind::piece)
-        entry.first = tokenizer_.first_text_of(id);
+    Entry entry{{chance_of(id, total)}, entries_.empty() ? taken_ : entries_.back().end};
     for (const int other : likeliest()) entry.shown.top.push_back(chance_of(other, total));
     entries_.push_back(std::move(entry));
 }
 
-// Gives the decoded text to the tokens that it came from, so that their bytes joined are the text.
-void AnswerWriter::attribute(bool last) {
-    const std::string_view text = text_.decoded();
-    for (; placed_ < entries_.size(); ++placed_) {
-        Entry& e = entries_[placed_];
-        TokenChance& chosen = e.shown.chosen;
-        const std::string_view rest = text.substr(attributed_);
-        std::optional<size_t> size =
-            chosen.dropped ? std::optional<size_t>(0) : bytes_of(e.raw, rest, last);
-        if (size == 0 && !chosen.dropped && rest.starts_with(e.first)) size = e.first.size();
-        if (!size) return;
-        chosen.bytes = rest.substr(0, *size);
-        attributed_ += *size;
-        e.end = attributed_;
-    }
-    if (!last || attributed_ == text.size()) return;
-    for (auto e = entries_.rbegin(); e != entries_.rend(); ++e) {
-        if (e->shown.chosen.dropped) continue;
-        e->shown.chosen.bytes += text.substr(attributed_);
-        attributed_ = text.size();
-        return;
-    }
+// Lets the last token's text end where the text now ends. What the tokens before it gave beyond
+// the certain text may have changed: from there on it is the last token's.
+void AnswerWriter::attribute() {
+    const std::string whole = text_.decoded() + (over_ ? "" : text_.held());
+    std::string_view now = std::string_view(whole).substr(decoded_);
+    const size_t blank = now.starts_with(' ') && !expected_.starts_with(' ') ? 1 : 0;
+    now.remove_prefix(blank);
+    const auto same = size_t(std::ranges::mismatch(now, expected_).in1 - now.begin());
+    for (Entry& e : entries_)
+        if (e.end > decoded_) e.end = std::min(e.end, decoded_ + same) + blank;
+    const auto last = std::ranges::find_if(entries_.rbegin(), entries_.rend(), [](const Entry& e) {
+        return !e.shown.chosen.dropped;
+    });
+    for (auto e = entries_.rbegin(); last != entries_.rend() && e != std::next(last); ++e)
+        e->end = whole.size();
+    decoded_ = text_.decoded().size();
+    expected_ = whole.substr(decoded_);
 }
 
 bool AnswerWriter::push(int id) {
@@ -147,14 +111,14 @@ bool AnswerWriter::push(int id) {
     if (top_ >= 0) note_chances(id);
     const bool more = text_.push(id);
     if (!more) over_ = true;
-    if (top_ >= 0) attribute(over_);
+    if (top_ >= 0) attribute();
     return more;
 }
 
 void AnswerWriter::finish() {
     text_.finish();
     over_ = true;
-    attribute(true);
+    if (top_ >= 0) attribute();
 }
 
 Delta AnswerWriter::take() {
@@ -163,14 +127,16 @@ Delta AnswerWriter::take() {
     fresh_ids_.clear();
     const auto complete = [this](const Entry& e) {
         if (over_) return true;
-        // A token without text may still be the one that the next text came from.
-        const bool open = e.shown.chosen.bytes.empty() && !e.shown.chosen.dropped;
-        return e.end <= text_.shown() && !(open && e.end == attributed_);
+        // A token without text may still be the one that the next text comes from.
+        const bool open = e.end == taken_ && e.end == decoded_ && !e.shown.chosen.dropped;
+        return e.end <= text_.shown() && !open;
     };
-    while (placed_ > 0 && complete(entries_.front())) {
-        delta.logprobs.push_back(std::move(entries_.front().shown));
+    while (!entries_.empty() && complete(entries_.front())) {
+        Entry& e = entries_.front();
+        e.shown.chosen.bytes = text_.decoded().substr(taken_, e.end - taken_);
+        taken_ = e.end;
+        delta.logprobs.push_back(std::move(e.shown));
         entries_.pop_front();
-        --placed_;
     }
     return delta;
 }

@@ -56,14 +56,12 @@ class AnswerWriter {
     // A token whose log-probability is not shown yet.
     struct Entry {
         TokenLogprob shown;
-        std::string raw;
-        std::string first;  // what a piece becomes that begins a run, if that is something else
-        size_t end = 0;     // of its text among all that was decoded
+        size_t end = 0;  // of its text among all that was decoded, while that is not certain too
     };
     TokenChance chance_of(int id, double total) const;
     std::vector<int> likeliest() const;
     void note_chances(int id);
-    void attribute(bool last);
+    void attribute();
 
     const Tokenizer& tokenizer_;
     AnswerTextOptions options_;
@@ -73,8 +71,9 @@ class AnswerWriter {
     std::vector<float> logits_;
     std::string shown_;          // since the last take
     std::deque<Entry> entries_;  // not taken yet
-    size_t placed_ = 0;          // of these, those whose text is known
-    size_t attributed_ = 0;      // bytes of the decoded text that belong to tokens
+    size_t decoded_ = 0;         // bytes of the text that were certain before the last token
+    std::string expected_;       // what the tokens gave beyond
+    size_t taken_ = 0;           // bytes of the text whose tokens were taken
     bool over_ = false;
 };
 

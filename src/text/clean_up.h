@@ -14,6 +14,7 @@ class CleanUp {
   public:
     static constexpr size_t stages = 10;
     std::string push(std::string_view text);
+    std::string held() const { return CleanUp(*this).finish(); }
     std::string finish();  // what was held; ready for another text
 
   private:

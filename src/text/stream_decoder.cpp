@@ -43,6 +43,10 @@ std::string StreamDecoder::finish(bool one_mark) {
     return std::exchange(ready_, {});
 }
 
+std::string StreamDecoder::held() const {
+    return text_clean_up_.held() + run_clean_up_.held() + held_ + bytes_;
+}
+
 // SentencePiece turns every byte of a broken sequence into U+FFFD; byte-level vocabularies turn
 // each longest part of a character into one.
 void StreamDecoder::add_bytes(std::string_view bytes) {

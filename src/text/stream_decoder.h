@@ -22,6 +22,9 @@ class StreamDecoder {
     // What is left, broken sequences as U+FFFD; ready for another text. `one_mark`: an incomplete
     // character at the end is a single one, also where the reference writes one for each byte.
     std::string finish(bool one_mark = false);
+    // What the tokens gave so far and push has not returned, a begun character as it stands. Later
+    // ones may still put a blank before it, or change it from some byte on.
+    std::string held() const;
 
   private:
     const DecodeRules& rules() const { return tokenizer_->decode_rules(); }
