@@ -58,9 +58,9 @@ def test_pictures_are_removed_and_put_in_order(visit):
 def test_a_video_is_sent_with_its_frames(visit):
     visit.attach(CLIP)
     visit.page.wait_for_selector(".attachment video")
-    assert "8 frames" in visit.page.inner_text(".attachment .facts")
+    expect(visit.page.locator(".attachment .facts")).to_contain_text("8 frames")
     drop(visit.page, "drop", [{"name": "second.mp4", "mimeType": "video/mp4", "buffer": b"x"}])
-    assert "one video" in visit.page.inner_text("#warning")
+    expect(visit.page.locator("#warning")).to_contain_text("one video")
     visit.script({"text": "A clip."})
     visit.ask("What happens?")
     part = visit.asked[-1][0]["messages"][-1]["content"][0]
