@@ -96,9 +96,8 @@ void AnswerWriter::attribute() {
     const auto same = size_t(std::ranges::mismatch(now, expected_).in1 - now.begin());
     for (Entry& e : entries_)
         if (e.end > decoded_) e.end = std::min(e.end, decoded_ + same) + blank;
-    const auto last = std::ranges::find_if(entries_.rbegin(), entries_.rend(), [](const Entry& e) {
-        return !e.shown.chosen.dropped;
-    });
+    const auto last = std::ranges::find_if(entries_.rbegin(), entries_.rend(),
+                                           [](const Entry& e) { return !e.shown.chosen.dropped; });
     for (auto e = entries_.rbegin(); last != entries_.rend() && e != std::next(last); ++e)
         e->end = whole.size();
     decoded_ = text_.decoded().size();
