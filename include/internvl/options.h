@@ -3,6 +3,7 @@
 // of the command line.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -87,6 +88,8 @@ struct LoadOptions {
     // Packed weights on the disk, for other runs, which then start in 0.2 s; as large as the model.
     // "" = not. Like the others, it does not change a bit of any answer.
     std::string weight_cache_folder = {};
+    // Hears while weights are packed how far that is, 0 to 1, on the thread that loads.
+    std::function<void(double)> on_load = {};
 };
 
 }  // namespace internvl

@@ -90,7 +90,7 @@ Engine::Engine(const ModelFolder& folder, const LoadOptions& options)
     context_.cancel = &cancel;
     if (!options.weight_cache_folder.empty()) weight_cache_.emplace(options.weight_cache_folder);
     model_ = load_model(context_, *checkpoint_, config, types_,
-                        weight_cache_ ? &*weight_cache_ : nullptr);
+                        weight_cache_ ? &*weight_cache_ : nullptr, options.on_load);
     kept_tokens_ = tokens_to_keep(options);
     if (types_.outliers_from > 0) {  // what a row becomes depends on its company
         vision_cache_ = VisionCache(0);

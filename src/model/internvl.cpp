@@ -122,14 +122,15 @@ static InternVL load(const ModelConfig& config, const Checkpoint& checkpoint, We
 }
 
 InternVL load_model(Context& ctx, Checkpoint& checkpoint, const ModelConfig& config,
-                    const ComputeTypes& types, WeightCache* cache) {
+                    const ComputeTypes& types, WeightCache* cache,
+                    const std::function<void(double)>& on_share) {
     if (auto kept = cache ? cache->find(ctx, checkpoint, types) : std::nullopt) {
         WeightLoader weights(ctx, checkpoint, types, config.quant.parts, std::move(kept));
         InternVL model = load(config, checkpoint, weights);
         if (weights.store().complete()) return model;
         log_info("packed weights of another make, which are replaced: {}", checkpoint.where());
     }
-    WeightLoader weights(ctx, checkpoint, types, config.quant.parts);
+    WeightLoader weights(ctx, checkpoint, types, config.quant.parts, {}, on_share);
     InternVL model = load(config, checkpoint, weights);
     if (cache) cache->keep(ctx, weights.store());
     return model;

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <span>
 
 #include "io/checkpoint.h"
@@ -45,8 +46,8 @@ class WeightCache;
 
 // Reads every tensor, or takes what is in the cache; the checkpoint's folder must have been checked
 // (tensors.h). The embedding table stays in the mapped file: keep the checkpoint as long as the
-// model.
+// model. `on_share` hears of the files' bytes how many were packed.
 InternVL load_model(Context&, Checkpoint&, const ModelConfig&, const ComputeTypes&,
-                    WeightCache* = nullptr);
+                    WeightCache* = nullptr, const std::function<void(double)>& on_share = {});
 
 }  // namespace internvl

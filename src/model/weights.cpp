@@ -25,12 +25,16 @@ static int64_t most_bytes(const Checkpoint& checkpoint) {
 }
 
 WeightLoader::WeightLoader(Context& ctx, Checkpoint& checkpoint, const ComputeTypes& types,
-                           const QuantPolicy& filed, std::optional<WeightStore> store)
+                           const QuantPolicy& filed, std::optional<WeightStore> store,
+                           std::function<void(double)> on_share)
     : ctx_(ctx),
       checkpoint_(checkpoint),
       types_(types),
       filed_(filed),
-      store_(store ? std::move(*store) : WeightStore(most_bytes(checkpoint))) {}
+      store_(store ? std::move(*store) : WeightStore(most_bytes(checkpoint))),
+      on_share_(std::move(on_share)) {
+    for (const TensorEntry& e : checkpoint.entries()) all_ += e.bytes.size();
+}
 
 const TensorEntry& WeightLoader::entry(const std::string& name) const {
     const TensorEntry* e = checkpoint_.find(name);
@@ -98,7 +102,7 @@ void WeightLoader::pack(Block& block, const FiledCodes& codes) {
     if (codes) {
         pack_filed(ctx_, codes, block.format, block.packed.get());
         for (const TensorEntry* read : {codes.codes, codes.scale, codes.zero})
-            if (read) checkpoint_.drop(*read);
+            if (read) let_go(*read);
         return;
     }
     const Tensor plain = weight(block.name);
@@ -107,7 +111,13 @@ void WeightLoader::pack(Block& block, const FiledCodes& codes) {
              block.largest.reshape({1, block.out}));
     else
         ctx_.kernels.pack(plain, block.format, block.packed.get(), ctx_.pool);
-    checkpoint_.drop(entry(block.name));
+    let_go(entry(block.name));
+}
+
+void WeightLoader::let_go(const TensorEntry& e) {
+    checkpoint_.drop(e);
+    packed_ += e.bytes.size();
+    if (on_share_) on_share_(double(packed_) / double(all_));
 }
 
 Linear WeightLoader::linear(const LinearNames& names, Role role) {

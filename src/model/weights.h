@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -19,9 +20,9 @@ namespace internvl {
 class WeightLoader {
   public:
     // `filed`: what the checkpoint keeps in fewer bits; its other weights of those parts stay
-    // plain. `store`: absent, memory.
+    // plain. `store`: absent, memory. `on_share`: hears of the files' bytes how many were packed.
     WeightLoader(Context&, Checkpoint&, const ComputeTypes&, const QuantPolicy& filed = {},
-                 std::optional<WeightStore> store = {});
+                 std::optional<WeightStore> store = {}, std::function<void(double)> on_share = {});
 
     Linear linear(const LinearNames&, Role);  // one block per tensor
     // [out, in] as filed, an adapter merged.
@@ -43,12 +44,15 @@ class WeightLoader {
     DType common_type(const LinearNames&) const;
     Block block(const std::string& name, Role, DType);
     void pack(Block&, const FiledCodes&);
+    void let_go(const TensorEntry&);
 
     Context& ctx_;
     Checkpoint& checkpoint_;
     ComputeTypes types_;
     QuantPolicy filed_;
     WeightStore store_;
+    std::function<void(double)> on_share_;
+    size_t packed_ = 0, all_ = 0;  // bytes of the files
 };
 
 }  // namespace internvl

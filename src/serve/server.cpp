@@ -152,6 +152,7 @@ class Server {
     std::unique_ptr<Answers> answers_;  // complete once loaded_ is true
     std::thread loader_;
     std::atomic<bool> loaded_{false}, failed_{false};
+    std::atomic<double> progress_{0};  // of loading
     bool draining_ = false, ended_answers_ = false;
     Clock::time_point drain_until_;
     int status_ = 0;
@@ -162,7 +163,7 @@ ServiceStatus Server::status() const {
     s.loaded = loaded_;
     s.draining = draining_;
     s.stalled = loaded_ && answers_->stalled_s() > settings_.stall_timeout;
-    s.progress = loaded_ ? 1 : 0;
+    s.progress = progress_;
     return s;
 }
 
@@ -224,7 +225,9 @@ void Server::bind() {
 
 void Server::load(const ModelFolder& folder) {
     try {
-        engine_ = std::make_unique<Engine>(folder, load_options(settings_));
+        LoadOptions options = load_options(settings_);
+        options.on_load = [this](double share) { progress_ = share; };
+        engine_ = std::make_unique<Engine>(folder, options);
         answers_ = std::make_unique<Answers>(*engine_, settings_, names_, router_, metrics_, log_);
         if (settings_.warmup) answers_->warm_up();
         metrics_.set("build_info", 1, {how_.version, how_.commit, "cpu", engine_->types().name()});

@@ -158,6 +158,20 @@ TEST_F(Weights, OfACheckpointThatWasChangedArePackedAnew) {
     EXPECT_EQ(files().size(), 3u);  // the old ones are gone
 }
 
+TEST_F(Weights, TellHowFarTheyArePacked) {
+    std::vector<double> shares;
+    LoadOptions options = {.threads = 2, .weight_cache_folder = cache()};
+    options.on_load = [&](double share) { shares.push_back(share); };
+    Engine(ModelFolder::open(golden("checkpoints/tiny-1b")), options);
+    ASSERT_GT(shares.size(), 10u);
+    EXPECT_TRUE(std::ranges::is_sorted(shares));
+    EXPECT_GT(shares.back(), 0.5);  // the table of embeddings is not packed
+    EXPECT_LE(shares.back(), 1);
+    const size_t once = shares.size();
+    Engine(ModelFolder::open(golden("checkpoints/tiny-1b")), options);
+    EXPECT_EQ(shares.size(), once);
+}
+
 TEST_F(Weights, ThatCannotBeKeptAreDoneWithout) {
     folder.write("cache", "not a folder");
     testing::internal::CaptureStderr();
