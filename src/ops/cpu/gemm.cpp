@@ -139,17 +139,27 @@ static void widen_group(const char* header, int64_t group, float* to) {
         }
 }
 
-// The same sums as a tile of one row over widened codes finds, without writing these down.
+// The same sums as a tile of one row over widened codes finds, without writing these down. Codes
+// stay where they stand in their words, times 2^8, 2^16 or 2^24, and `a` is divided by that: both
+// are exact.
 static void group_row(const char* header, int64_t group, const float* a, float* sums) {
     constexpr int64_t vectors = panel_width / lanes;
+    constexpr float part[] = {1, 1.0f / (1 << 8), 1.0f / (1 << 16), 1.0f / (1 << 24)};
     V sum[vectors];
     for (int64_t v = 0; v < vectors; ++v) sum[v] = hn::Zero(D());
-    for (int64_t k = 0; k < group; k += 8)
+    for (int64_t k = 0; k < group; k += 8) {
+        float by[8];
+        for (int i = 0; i < 8; ++i) by[i] = a[k + i] * part[i % 4];
         for (int64_t v = 0; v < vectors; ++v) {
-            const auto eight = load_codes(header + int4_group_header, k, v * lanes);
-            for (int i = 0; i < 8; ++i)
-                sum[v] = hn::MulAdd(hn::Set(D(), a[k + i]), code_of(eight, i), sum[v]);
+            auto codes = load_codes(header + int4_group_header, k, v * lanes);
+            for (int i = 0; i < 8; ++i) {
+                if (i == 4) codes = hn::ShiftRight<4>(codes);
+                const auto code = hn::And(codes, hn::Set(DU(), 15u << 8 * (i % 4)));
+                const V x = hn::ConvertTo(D(), hn::BitCast(DI(), code));
+                sum[v] = hn::MulAdd(hn::Set(D(), by[i]), x, sum[v]);
+            }
         }
+    }
     for (int64_t v = 0; v < vectors; ++v) store(sum[v], sums + v * lanes);
 }
 
