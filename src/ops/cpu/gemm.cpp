@@ -124,9 +124,11 @@ static auto load_codes(const char* codes, int64_t k, int64_t n) {
     return hn::LoadU(DU(),
                      reinterpret_cast<const uint32_t*>(codes + (k / 8 * panel_width + n) * 4));
 }
+static constexpr int code_shift(int i) {
+    return i < 4 ? 8 * i : 8 * (i - 4) + 4;
+}
 static V code_of(hn::Vec<DU> eight, int i) {
-    const int shift = i < 4 ? 8 * i : 8 * (i - 4) + 4;
-    const auto code = hn::And(hn::ShiftRightSame(eight, shift), hn::Set(DU(), 15));
+    const auto code = hn::And(hn::ShiftRightSame(eight, code_shift(i)), hn::Set(DU(), 15));
     return hn::ConvertTo(D(), hn::BitCast(DI(), code));
 }
 
@@ -140,23 +142,23 @@ static void widen_group(const char* header, int64_t group, float* to) {
 }
 
 // The same sums as a tile of one row over widened codes finds, without writing these down. Codes
-// stay where they stand in their words, times 2^8, 2^16 or 2^24, and `a` is divided by that: both
-// are exact.
+// stay where they stand in their words, so many times larger, and `a` is divided by that: both are
+// exact. Only the last one would touch the sign.
 static void group_row(const char* header, int64_t group, const float* a, float* sums) {
     constexpr int64_t vectors = panel_width / lanes;
-    constexpr float part[] = {1, 1.0f / (1 << 8), 1.0f / (1 << 16), 1.0f / (1 << 24)};
     V sum[vectors];
     for (int64_t v = 0; v < vectors; ++v) sum[v] = hn::Zero(D());
     for (int64_t k = 0; k < group; k += 8) {
-        float by[8];
-        for (int i = 0; i < 8; ++i) by[i] = a[k + i] * part[i % 4];
-        for (int64_t v = 0; v < vectors; ++v) {
-            auto codes = load_codes(header + int4_group_header, k, v * lanes);
-            for (int i = 0; i < 8; ++i) {
-                if (i == 4) codes = hn::ShiftRight<4>(codes);
-                const auto code = hn::And(codes, hn::Set(DU(), 15u << 8 * (i % 4)));
-                const V x = hn::ConvertTo(D(), hn::BitCast(DI(), code));
-                sum[v] = hn::MulAdd(hn::Set(D(), by[i]), x, sum[v]);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+            const int shift = i == 7 ? 0 : code_shift(i);
+            const V by = hn::Set(D(), a[k + i] * (1.0f / float(1 << shift)));
+            const auto mask = hn::Set(DU(), 15u << shift);
+#pragma GCC unroll 16
+            for (int64_t v = 0; v < vectors; ++v) {
+                const auto eight = load_codes(header + int4_group_header, k, v * lanes);
+                const auto code = i == 7 ? hn::ShiftRight<28>(eight) : hn::And(eight, mask);
+                sum[v] = hn::MulAdd(by, hn::ConvertTo(D(), hn::BitCast(DI(), code)), sum[v]);
             }
         }
     }
@@ -168,8 +170,11 @@ static void add_group(const char* header, int64_t group, const float* a, const f
                       float* out, bool first) {
     const f16_t* scale = reinterpret_cast<const f16_t*>(header);
     const uint8_t* zero = reinterpret_cast<const uint8_t*>(header + 128);
-    float total = 0;
-    for (int64_t k = 0; k < group; ++k) total += a[k];
+    const hn::CappedTag<float, 8> part;  // groups are multiples of 8
+    auto parts = hn::Zero(part);
+    for (int64_t k = 0; k < group; k += int64_t(hn::Lanes(part)))
+        parts = hn::Add(parts, hn::LoadU(part, a + k));
+    const float total = hn::GetLane(hn::SumOfLanes(part, parts));
     const hn::Rebind<uint8_t, D> bytes;
     for (int64_t n = 0; n < panel_width; n += lanes) {
         const V z = hn::ConvertTo(D(), hn::PromoteTo(DI(), hn::LoadU(bytes, zero + n)));
