@@ -1,5 +1,6 @@
 """Answers in pieces (S1 to S8)."""
 import asyncio
+import importlib
 import json
 import time
 
@@ -14,8 +15,8 @@ def test_pieces_are_the_whole(service):
     client = service.client()
     whole = client.chat.completions.create(**chat(max_tokens=64))
     for usage in (False, True):
-        stream = client.chat.completions.create(**chat(max_tokens=64), stream=True,
-                                                stream_options={"include_usage": True} if usage else openai.omit)
+        options = {"stream_options": {"include_usage": True}} if usage else {}
+        stream = client.chat.completions.create(**chat(max_tokens=64), stream=True, **options)
         chunks = list(stream)
         text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
         assert text == whole.choices[0].message.content
@@ -93,10 +94,12 @@ def test_three_choices(service):
 
 
 def test_many_streams_on_few_connections(service):
-    import httpx2 as http  # the client's own transport
+    # The client's own transport, whose package has another name since version 3.
+    http = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0])
+    limits = http.Limits(max_connections=4, max_keepalive_connections=4)
 
     async def run():
-        transport = http.AsyncClient(limits=http.Limits(max_connections=4, max_keepalive_connections=4), timeout=120)
+        transport = openai.DefaultAsyncHttpxClient(limits=limits, timeout=120)
         async with service.async_client(http_client=transport) as client:
             async def one(number):
                 text = ""
