@@ -194,6 +194,7 @@ def test_a_video_is_answered(service):  # V1
     told = answer.model_dump()
     assert told["usage"]["prompt_tokens_details"]["image_tokens"] == 2048
     assert told["internvl"]["videos"][0]["indices"] == [3, 10, 18, 25, 33, 40, 47, 55]
+    assert 0 < told["internvl"]["timings"]["resize"] < 5 and 0 < told["internvl"]["timings"]["decode"] < 5
     assert told["internvl"]["videos"][0]["frame_count"] == 60 and told["internvl"]["videos"][0]["fps"] == 24
     thirty_two = service.post("/v1/estimate", chat([video(clip, num_segments=32)])).json()
     assert not thirty_two["fits"] or thirty_two["image_tokens"] == 8192
