@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from api_site import PROGRAM, Service, chat, events, picture, service  # noqa: F401
+from api_site import MEDIA, PROGRAM, Service, chat, events, picture, service, video, words  # noqa: F401
 
 LONG = {"ignore_eos": True, "stream": True}
 
@@ -149,18 +149,26 @@ def test_those_who_only_hold_connections_hold_up_nobody(service):  # A1
 def test_openapi_names_every_route(service):  # O4
     document = service.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize", "/detokenize", "/v1/estimate",
-                 "/health", "/metrics", "/version"):
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{id}", "/tokenize", "/detokenize",
+                 "/v1/estimate", "/v1/chat/completions/input_tokens", "/health", "/livez", "/readyz", "/metrics", "/version"):
         assert path in document["paths"], path
+        for method, operation in document["paths"][path].items():
+            assert method in ("get", "post") and operation["responses"], path
+    for kind in ("title", "version"):
+        assert document["info"][kind]
 
 
 def test_estimates_are_what_comes(service):  # O5
-    for fields in (chat(), chat([{"type": "text", "text": "Look"}, picture(300, 900), picture(448, 448, 20)])):
+    for fields in (chat(), chat([{"type": "text", "text": "Look"}, picture(300, 900), picture(448, 448, 20)]),
+                   chat([video(MEDIA / "clip_24fps.mp4", num_segments=3), words("?")]),
+                   chat(max_tokens=1) | {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}):
         usage = service.post("/v1/chat/completions", fields).json()["usage"]
         assert service.post("/v1/estimate", fields).json()["prompt_tokens"] == usage["prompt_tokens"]
         assert service.post("/v1/chat/completions/input_tokens", fields).json()["input_tokens"] == usage["prompt_tokens"]
         assert service.post("/tokenize", {"messages": fields["messages"]}).json()["count"] == usage["prompt_tokens"]
     ids = service.post("/tokenize", {"prompt": "Hello there"}).json()["tokens"]
+    plain = service.post("/v1/completions", {"model": "demo", "prompt": "Hello there", "max_tokens": 1}).json()
+    assert plain["usage"]["prompt_tokens"] == len(ids)
     assert service.post("/detokenize", {"tokens": ids}).json()["prompt"] == "Hello there"
 
 
