@@ -14,10 +14,10 @@ venv=$build/serve_venv
 skip() { echo "SKIPPED: the tests of the service: $*"; exit 77; }
 
 command -v python3 >/dev/null || skip "python3 is not installed"
-if ! "$venv/bin/python" -c 'import openai, prometheus_client, pytest' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import openai, PIL, prometheus_client, pytest' 2>/dev/null; then
     python3 -m venv "$venv" >/dev/null 2>&1 || skip "python3 cannot make a virtual environment (apt-get install python3-venv)"
-    "$venv/bin/pip" install -q "$client" 'pytest>=7' prometheus-client >/dev/null 2>&1 ||
-        skip "$client, pytest and prometheus-client cannot be installed from PyPI"
+    "$venv/bin/pip" install -q "$client" pillow 'pytest>=7' prometheus-client >/dev/null 2>&1 ||
+        skip "$client, pillow, pytest and prometheus-client cannot be installed from PyPI"
 fi
 INTERNVL_PROGRAM=$(realpath "$build/internvl")
 export INTERNVL_PROGRAM

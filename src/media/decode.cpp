@@ -119,9 +119,18 @@ const Format* recognise(std::string_view text) {
 constexpr const char* readable = "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or ICO";
 constexpr const char* readable_of_strangers = "JPEG, PNG, WebP, GIF or uncompressed BMP";
 
-// The kind of the file, or a MediaFault that names what is readable.
+std::string first_bytes(std::span<const uint8_t> bytes) {
+    std::string text = "a file that begins with";
+    for (uint8_t byte : bytes.first(std::min<size_t>(bytes.size(), 8)))
+        text += fmt::format(" {:02x}", byte);
+    return text;
+}
+
+// The kind of the file, or a MediaFault that names what is readable. A stranger may have named a
+// file that only we can read, and is not told what is in it.
 const Format& format_of(std::span<const uint8_t> bytes, const ImageLimits& limits,
-                        const std::string& where, const char* expected) {
+                        const std::string& where, bool is_strangers) {
+    const char* expected = is_strangers ? readable_of_strangers : readable;
     if (bytes.empty())
         throw MediaFault(Kind::unsupported, "the image is empty", expected, "0 bytes", where);
     if (int64_t(bytes.size()) > limits.max_bytes)
@@ -130,12 +139,8 @@ const Format& format_of(std::span<const uint8_t> bytes, const ImageLimits& limit
                          fmt::format("{} bytes", bytes.size()), where);
     const Format* format = recognise({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     if (format) return *format;
-    std::string start;
-    for (uint8_t byte : bytes.first(std::min<size_t>(bytes.size(), 8)))
-        start += fmt::format("{:02x} ", byte);
     throw MediaFault(Kind::unsupported, "this is no image that can be read", expected,
-                     fmt::format("a file that begins with {}", start.substr(0, start.size() - 1)),
-                     where);
+                     is_strangers ? "another kind of file" : first_bytes(bytes), where);
 }
 
 [[noreturn]] void refuse(const Format& format, const std::string& where, const char* expected) {
@@ -147,14 +152,14 @@ const Format& format_of(std::span<const uint8_t> bytes, const ImageLimits& limit
 
 Image decode_image(std::span<const uint8_t> bytes, const ImageLimits& limits,
                    const std::string& where) {
-    const Format& format = format_of(bytes, limits, where, readable);
+    const Format& format = format_of(bytes, limits, where, false);
     if (!format.decode) refuse(format, where, readable);
     return format.decode({bytes, limits, where, format.name});
 }
 
 ImageHeader read_image_header(std::span<const uint8_t> bytes, const ImageLimits& limits,
                               const std::string& where) {
-    const Format& format = format_of(bytes, limits, where, readable_of_strangers);
+    const Format& format = format_of(bytes, limits, where, true);
     if (!format.size) refuse(format, where, readable_of_strangers);
     const Encoded file{bytes, limits, where, format.name};
     const auto [width, height] = format.size(file);

@@ -123,6 +123,7 @@ void AccessLog::request(const Call& call, const std::string& client, double seco
                          {"queue", rounded(r.queue)},
                          {"fetch", rounded(r.fetch)},
                          {"decode", rounded(r.decode)},
+                         {"resize", rounded(r.resize)},
                          {"vision", rounded(r.vision)},
                          {"prefill", rounded(r.prefill)},
                          {"decode_tokens", rounded(r.decode_tokens)}});

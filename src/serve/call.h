@@ -19,8 +19,9 @@ struct CallRecord {
     int status = 0;
     int64_t prompt_tokens = 0, image_tokens = 0, completion_tokens = 0, cached_tokens = 0;
     int64_t tiles = 0, bytes_in = 0, bytes_out = 0;
-    double queue = 0, fetch = 0, decode = 0, vision = 0, prefill = 0, decode_tokens = 0;  // seconds
-    std::optional<double> first_token = {};                                               // seconds
+    double queue = 0, fetch = 0, decode = 0, resize = 0, vision = 0, prefill = 0,
+           decode_tokens = 0;                // seconds
+    std::optional<double> first_token = {};  // seconds
 };
 
 // A request and the way back to its client. A handler answers with respond(), or with start(),

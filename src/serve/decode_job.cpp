@@ -4,6 +4,7 @@
 #include <cstring>
 #include <exception>
 
+#include "base/clock.h"
 #include "media/decode.h"
 #include "media/media_fault.h"
 
@@ -21,26 +22,33 @@ void check_size(int width, int height, const DecodeJob& job) {
     if (width != job.width || height != job.height) damaged("another size than promised");
 }
 
-void decode_picture(const DecodeJob& job, std::span<const uint8_t> encoded,
-                    std::span<uint8_t> out) {
+// Both give the milliseconds that they spent on tiles.
+double decode_picture(const DecodeJob& job, std::span<const uint8_t> encoded,
+                      std::span<uint8_t> out) {
     Image image = decode_image(encoded, job.image_limits, "");
     if (job.exif_rotate) image = oriented(std::move(image), exif_orientation(encoded));
     check_size(image.width, image.height, job);
+    const Stopwatch watch;
     const Tiles tiles = cut_tiles(image, job.tiles);
     if (tiles.rgb.size() != out.size()) damaged("another number of tiles than promised");
     std::memcpy(out.data(), tiles.rgb.data(), out.size());
+    return watch.ms();
 }
 
-void decode_clip(const DecodeJob& job, std::span<const uint8_t> encoded, std::span<uint8_t> out) {
+double decode_clip(const DecodeJob& job, std::span<const uint8_t> encoded, std::span<uint8_t> out) {
     const VideoFile video(encoded, job.video_limits, "");
     check_size(video.width(), video.height(), job);
     const size_t frame_bytes = out.size() / job.indices.size();
+    double spent = 0;
     video.decode(job.indices, nullptr, [&](int64_t index, const Image& frame) {
+        const Stopwatch watch;
         const Tiles tiles = cut_tiles(frame, job.tiles);
         const auto place = std::ranges::lower_bound(job.indices, index) - job.indices.begin();
         if (tiles.rgb.size() != frame_bytes) damaged("another number of tiles than promised");
         std::memcpy(&out[size_t(place) * frame_bytes], tiles.rgb.data(), frame_bytes);
+        spent += watch.ms();
     });
+    return spent;
 }
 
 DecodeOutcome read_clip_header(const DecodeJob& job, std::span<const uint8_t> encoded) {
@@ -73,7 +81,8 @@ DecodeOutcome run_job(const DecodeJob& job, std::span<const uint8_t> encoded,
     DecodeOutcome outcome;
     try {
         if (job.kind == Kind::clip_header) return read_clip_header(job, encoded);
-        (job.kind == Kind::picture ? decode_picture : decode_clip)(job, encoded, tiles);
+        const auto decode = job.kind == Kind::picture ? decode_picture : decode_clip;
+        outcome.resize_ms = decode(job, encoded, tiles);
         outcome.state = State::done;
     } catch (const MediaFault& fault) {
         outcome.state = state_of(fault.kind);

@@ -34,6 +34,8 @@ struct DecodeOutcome {
     int width = 0, height = 0;  // of a frame, turned
     double fps = 0;
     int64_t frame_count = 0;
+    // Of picture and clip: how much of the time went into tiles.
+    double resize_ms = 0;
 };
 
 // Does the job on this thread. `tiles` has tile_bytes() of room. Never throws: what goes wrong is

@@ -88,6 +88,7 @@ void outcome_fields(Stream& s, Outcome& outcome) {
     s.number(outcome.height, 0, 1 << 20);
     s.number(outcome.fps, 0.0, 1e9);
     s.number(outcome.frame_count, int64_t(0), int64_t(1) << 40);
+    s.number(outcome.resize_ms, 0.0, 1e9);
 }
 
 struct Out : Writer {

@@ -106,7 +106,7 @@ LoadedMedia loaded_media(const FetchedMedia& media, const DecodeJob& job, std::v
     const int count = count_tiles(job.width, job.height, job.tiles);
     if (job.kind == DecodeJob::Kind::picture)
         return LoadedPicture{job.width, job.height, grid,
-                             adopt({grid, count, job.tiles.side, std::move(rgb)})};
+                             adopt({grid, count, job.tiles.side, std::move(rgb)}), 0};
     const size_t frame_bytes = rgb.size() / job.indices.size();
     std::map<int64_t, std::shared_ptr<const Tiles>> frames;
     for (size_t i = 0; i < job.indices.size(); ++i) {
@@ -114,7 +114,7 @@ LoadedMedia loaded_media(const FetchedMedia& media, const DecodeJob& job, std::v
         frames[job.indices[i]] =
             adopt({grid, count, job.tiles.side, {begin, begin + ptrdiff_t(frame_bytes)}});
     }
-    LoadedVideo video{media.fps, media.frame_count, media.indices, {}};
+    LoadedVideo video{media.fps, media.frame_count, media.indices, {}, 0};
     for (const int64_t index : media.indices) video.frames.push_back(frames.at(index));
     return video;
 }

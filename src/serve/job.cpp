@@ -125,18 +125,24 @@ void Job::take_places(int64_t prompt_tokens, int prompts) {
 }
 
 void Job::decoded(MediaResult<std::vector<LoadedMedia>> result) {
-    call_->record.decode = seconds_since(decode_begin_);
+    const double passed = seconds_since(decode_begin_);
+    call_->record.decode = passed;
     if (const auto* error = std::get_if<MediaError>(&result)) {
         station_.metrics.add("media_refused_total", {error->code});
         throw to_request_error(*error);
     }
     std::vector<std::shared_ptr<const Tiles>> tiles;
+    double resize_ms = 0;
     for (LoadedMedia& m : std::get<std::vector<LoadedMedia>>(result)) {
+        std::visit([&](const auto& one) { resize_ms += one.resize_ms; }, m);
         if (auto* picture = std::get_if<LoadedPicture>(&m))
             tiles.push_back(std::move(picture->tiles));
         else
             for (auto& frame : std::get<LoadedVideo>(m).frames) tiles.push_back(std::move(frame));
     }
+    // Several are decoded at a time: their shares of the time that passed.
+    call_->record.resize = std::min(resize_ms / 1000, passed);
+    call_->record.decode = passed - call_->record.resize;
     submit({plan_.prompt}, std::move(tiles));
 }
 
@@ -295,6 +301,7 @@ AnswerInfo Job::info() const {
     info.queue = first.queue_ms / 1000;
     info.fetch = call_->record.fetch;
     info.decode = call_->record.decode;
+    info.resize = call_->record.resize;
     info.vit = first.vision_ms / 1000;
     info.prefill = first.prefill_ms / 1000;
     info.decode_tokens = first.decode_ms / 1000;
@@ -327,6 +334,7 @@ void Job::record_end() {
     if (r.media != "none") {
         stage("fetch", r.fetch);
         stage("decode", r.decode);
+        stage("resize", r.resize);
         stage("vit", r.vision);
         const char* source = r.media == "video" ? "video" : "image";
         m.observe("request_image_tiles", double(r.tiles), {source});

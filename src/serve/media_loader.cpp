@@ -74,13 +74,15 @@ class Decoding : public std::enable_shared_from_this<Decoding> {
         auto error = error_of(media_[i].part, end, limits_);
         int64_t adopted = 0;  // bytes, which their holders give back
         try {
-            if (!error)
+            if (!error) {
                 loaded_[i] =
                     loaded_media(media_[i], jobs_[i], std::move(end.tiles), [&](Tiles tiles) {
                         auto held = adopt(std::move(tiles));
                         adopted += int64_t(held->rgb.size());
                         return held;
                     });
+                std::visit([&](auto& one) { one.resize_ms = end.outcome.resize_ms; }, *loaded_[i]);
+            }
         } catch (const std::bad_alloc&) {
             error = media_error(media_[i].part, MediaFailure::internal);
         }

@@ -34,6 +34,7 @@ struct LoadedPicture {
     int width = 0, height = 0;
     Grid grid;
     std::shared_ptr<const Tiles> tiles;
+    double resize_ms = 0;
 };
 
 struct LoadedVideo {
@@ -41,6 +42,7 @@ struct LoadedVideo {
     int64_t frame_count = 0;
     std::vector<int64_t> indices;
     std::vector<std::shared_ptr<const Tiles>> frames;  // of each index; equal ones share
+    double resize_ms = 0;
 };
 
 using LoadedMedia = std::variant<LoadedPicture, LoadedVideo>;

@@ -26,7 +26,7 @@ def keys(tmp_path):
     return write
 
 
-def test_keys_and_their_rotation(keys):
+def test_keys_and_their_rotation(keys):  # K1
     file = keys(f"# ours\nalice:{ALICE}\nbob:{BOB}:priority\n")
     with Service("--api-key-file", file) as service:
         for method, path in KEYED:
@@ -55,7 +55,7 @@ def test_keys_and_their_rotation(keys):
         assert service.metric("internvl_key_requests_total", CAROL, key="bob") == 1
 
 
-def test_limits_of_a_key(keys):
+def test_limits_of_a_key(keys):  # K2
     file = keys(f"alice:{ALICE}:rpm=3\nbob:{BOB}:tpm=100\ncarol:{CAROL}\n")
     with Service("--api-key-file", file) as service:
         for _ in range(3):
@@ -72,7 +72,7 @@ def test_limits_of_a_key(keys):
         assert service.post("/v1/chat/completions", chat(), CAROL).status == 200
 
 
-def test_hosts_and_origins():
+def test_hosts_and_origins():  # K3
     with Service("--cors-origin", "https://chat.example", "--allowed-host", "vision.example") as service:
         def ask(method, headers, host="127.0.0.1"):
             body = b"{}" if method == "POST" else b""
@@ -100,7 +100,7 @@ def test_hosts_and_origins():
         assert not any(name.startswith("access-control") for name in headers)
 
 
-def test_nobody_is_let_in_by_accident():
+def test_nobody_is_let_in_by_accident():  # K4
     ended = subprocess.run([PROGRAM, "serve", "demo", "--host", "0.0.0.0", "--port", "0"], capture_output=True, text=True,
                            timeout=30, env={})
     assert ended.returncode == 2
@@ -112,7 +112,7 @@ def test_nobody_is_let_in_by_accident():
         assert service.get("/v1/models", ALICE).status == 200
 
 
-def test_the_log_tells_nothing_of_requests(keys):
+def test_the_log_tells_nothing_of_requests(keys):  # K5
     file = keys(f"alice:{ALICE}\n")
     with Service("--api-key-file", file, "--log-level", "debug") as service:
         for i in range(40):

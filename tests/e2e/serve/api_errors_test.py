@@ -12,19 +12,19 @@ from api_site import Service, chat, service  # noqa: F401
     b"", b"{", b"[]", b"null", b'"x"', b'{"a":1}}', b'{"model":"\xff"}', b'{"model":"\\ud800"}',
     b'{"a":' + b"[" * 100 + b"]" * 100 + b"}", b"[" * 100_000, b'{"temperature":1e400}', b"\xef\xbb\xbf{",
 ])
-def test_bodies_that_are_no_json(service, body):
+def test_bodies_that_are_no_json(service, body):  # E3, A1
     begin = time.time()
     answer = service.post("/v1/chat/completions", body)
     assert (answer.status, answer.code) == (400, "invalid_json")
     assert answer.json()["error"]["type"] == "invalid_request_error" and time.time() - begin < 1
 
 
-def test_of_equal_keys_the_last_counts(service):
+def test_of_equal_keys_the_last_counts(service):  # A1
     body = json.dumps(chat()).encode()[:-1] + b',"max_tokens":1,"max_tokens":2}'
     assert service.post("/v1/chat/completions", body).json()["usage"]["completion_tokens"] <= 2
 
 
-def test_a_million_keys(service):
+def test_a_million_keys(service):  # A1
     begin = time.time()
     body = b"{" + b",".join(b'"k%d":1' % i for i in range(1_000_000)) + b"}"
     assert service.post("/v1/chat/completions", body).status == 400
@@ -47,7 +47,7 @@ def test_a_million_keys(service):
     ("GET /health HTTP/1.1\r\n\r\n", 400, "invalid_http"),
     ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "invalid_http"),
 ])
-def test_http_that_is_wrong(service, head, status, code):
+def test_http_that_is_wrong(service, head, status, code):  # E3
     with service.connect() as wire:
         wire.send(head.encode())
         answer = wire.response()
@@ -57,14 +57,14 @@ def test_http_that_is_wrong(service, head, status, code):
             assert wire.rest() == b""
 
 
-def test_a_body_that_breaks_off(service):
+def test_a_body_that_breaks_off(service):  # E3
     with service.connect() as wire:
         wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         wire.socket.shutdown(1)
         assert wire.rest() == b""
 
 
-def test_the_body_is_asked_for(service):
+def test_the_body_is_asked_for(service):  # E3
     with service.connect() as wire:
         body = json.dumps(chat()).encode()
         wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
@@ -75,7 +75,7 @@ def test_the_body_is_asked_for(service):
         assert wire.response().status == 200
 
 
-def test_limits_of_the_context(service):
+def test_limits_of_the_context(service):  # E5
     client = service.client()
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(**chat("word " * 9000))
@@ -84,9 +84,16 @@ def test_limits_of_the_context(service):
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(**chat(max_tokens=8192))
     assert error.value.code == "context_length_exceeded"
+    fields = {"model": "demo", "temperature": 0}
+    answer = client.completions.create(prompt=[40] * 8191, max_tokens=1, **fields)
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (8191, 8192)
+    for prompt, more in (([40] * 8192, 1), ([40] * 8191, 2)):
+        with pytest.raises(openai.BadRequestError) as error:
+            client.completions.create(prompt=prompt, max_tokens=more, **fields)
+        assert error.value.code == "context_length_exceeded" and "8192 tokens" in error.value.message
 
 
-def test_what_clients_retry(tmp_path):
+def test_what_clients_retry(tmp_path):  # E2
     file = tmp_path / "keys"
     file.write_text("one:aaaaaaaaaaaaaaaa:concurrency=1\n")
     file.chmod(0o600)
@@ -100,7 +107,7 @@ def test_what_clients_retry(tmp_path):
         assert limited.metric("internvl_requests_rejected_total", "aaaaaaaaaaaaaaaa", reason="rate_limit") >= 1
 
 
-def test_a_deadline_is_told_once(service):
+def test_a_deadline_is_told_once(service):  # E2
     client = service.client(max_retries=2)
     before = service.metric("internvl_requests_total", status="504")
     with pytest.raises(openai.APIStatusError) as error:
@@ -113,7 +120,7 @@ def test_a_deadline_is_told_once(service):
     assert error.value.code == "deadline_exceeded"
 
 
-def test_errors_say_nothing_of_the_inside(service):
+def test_errors_say_nothing_of_the_inside(service):  # E4
     part = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}
     answer = service.post("/v1/chat/completions", chat([part]))
     assert answer.status == 400

@@ -4,7 +4,7 @@ import pytest
 from api_site import Service, chat, picture, service  # noqa: F401
 
 
-def test_models_are_listed_and_found(service):
+def test_models_are_listed_and_found(service):  # M1, M2
     client = service.client()
     listed = client.models.list()
     entry = listed.data[0]
@@ -16,7 +16,7 @@ def test_models_are_listed_and_found(service):
     assert error.value.code == "model_not_found"
 
 
-def test_a_served_name_with_a_slash():
+def test_a_served_name_with_a_slash():  # M2
     with Service("--served-model-name", "OpenGVLab/InternVL2-1B,small") as named:
         client = named.client()
         assert [m.id for m in client.models.list().data] == ["OpenGVLab/InternVL2-1B"]
@@ -30,7 +30,7 @@ def test_a_served_name_with_a_slash():
         assert error.value.code == "model_not_found" and "small" in error.value.message
 
 
-def test_paths_that_are_not_there(service):
+def test_paths_that_are_not_there(service):  # M4
     wrong = service.post("/v1/models", {})
     assert (wrong.status, wrong.code, wrong.headers["allow"]) == (405, "method_not_allowed", "GET")
     assert service.get("/nope").code == "unknown_endpoint"
@@ -40,7 +40,7 @@ def test_paths_that_are_not_there(service):
         assert "/v1/chat/completions" in answer.json()["error"]["message"] or "/tokenize" in answer.json()["error"]["message"]
 
 
-def test_a_plain_answer(service):
+def test_a_plain_answer(service):  # T1
     client = service.client()
     answer = client.chat.completions.create(**chat())
     assert answer.object == "chat.completion" and answer.choices[0].finish_reason in ("stop", "length")
@@ -53,7 +53,7 @@ def test_a_plain_answer(service):
     assert int(raw.headers["openai-processing-ms"]) >= 0 and raw.headers["cache-control"] == "no-store"
 
 
-def test_system_messages(service):
+def test_system_messages(service):  # T3
     def count(*messages):
         return service.post("/tokenize", {"messages": [*messages, {"role": "user", "content": "Hi"}]}).json()["tokens"]
 
@@ -68,7 +68,7 @@ def test_system_messages(service):
     assert (late.status, late.code) == (400, "invalid_messages")
 
 
-def test_a_picture_counts(service):
+def test_a_picture_counts(service):  # T2, O5
     answer = service.client().chat.completions.create(**chat([
         {"type": "text", "text": "Please describe the image shortly."}, picture(640, 480)]))
     details = answer.usage.prompt_tokens_details.model_dump()
@@ -82,7 +82,7 @@ def test_a_picture_counts(service):
     assert by_size["images"][0]["tiles"] == 13 and by_size["prompt_tokens"] is None
 
 
-def test_equal_sizes_are_not_equal_pictures(service):
+def test_equal_sizes_are_not_equal_pictures(service):  # Q5
     """Two pictures of one size share nothing; the same one twice is known the second time."""
     client = service.client()
 
@@ -97,7 +97,7 @@ def test_equal_sizes_are_not_equal_pictures(service):
     assert again.usage.prompt_tokens_details.cached_tokens >= 256
 
 
-def test_a_beginning_is_continued(service):
+def test_a_beginning_is_continued(service):  # T8
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "The answer is"}]
     open_ids = service.post("/tokenize", {"messages": messages}).json()["tokens"]
     closed = service.post("/tokenize", {"messages": messages, "continue_final_message": False}).json()["tokens"]
@@ -117,13 +117,13 @@ def test_a_beginning_is_continued(service):
     ({"temperature": 3}, "temperature"), ({"temperature": "1"}, "temperature"), ({"n": 9}, "n"),
     ({"top_p": 0}, "top_p"), ({"max_tokens": 0}, "max_tokens"), ({"stop": [""]}, "stop[0]"),
 ])
-def test_what_cannot_be_done_is_refused_by_name(service, fields, param):
+def test_what_cannot_be_done_is_refused_by_name(service, fields, param):  # T9
     with pytest.raises(openai.BadRequestError) as error:
         service.client().chat.completions.create(**{**chat(), **fields})
     assert error.value.param == param or error.value.param == param.split("[")[0], error.value.body
 
 
-def test_unknown_fields_are_named(service):
+def test_unknown_fields_are_named(service):  # P11
     raw = service.post("/v1/chat/completions", chat(foo=1, user="somebody", store=True))
     assert raw.status == 200 and raw.headers["x-internvl-ignored"] == "foo"
     with Service("--strict-fields") as strict:

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from api_site import PROGRAM, Service, chat, events, picture, service  # noqa: F401
+from api_site import MEDIA, PROGRAM, Service, chat, events, picture, service, video, words  # noqa: F401
 
 LONG = {"ignore_eos": True, "stream": True}
 
@@ -22,7 +22,7 @@ def begin(service, **fields):
     return wire
 
 
-def test_an_end_waits_for_answers():
+def test_an_end_waits_for_answers():  # O1, O2
     with Service("--max-batch", 3) as service:
         wires = [begin(service, max_tokens=1500, **LONG) for _ in range(5)]
         for wire in wires[:3]:
@@ -40,7 +40,7 @@ def test_an_end_waits_for_answers():
         assert service.process.wait(10) == 0
 
 
-def test_an_end_does_not_wait_for_ever():
+def test_an_end_does_not_wait_for_ever():  # O1
     with Service("--drain-timeout", 0.5, "--max-batch", 1) as service:
         running = begin(service, max_tokens=8000, **LONG)
         running.until(b'"content":"')
@@ -54,7 +54,7 @@ def test_an_end_does_not_wait_for_ever():
         assert service.process.wait(10) == 0
 
 
-def test_a_second_signal_ends_at_once():
+def test_a_second_signal_ends_at_once():  # O1
     with Service() as service:
         wire = begin(service, max_tokens=8000, **LONG)
         wire.until(b'"content":"')
@@ -84,7 +84,7 @@ def test_an_idle_service_does_nothing(service):
     assert spent() - before <= 1  # a hundredth of a second
 
 
-def test_queue_and_deadline():
+def test_queue_and_deadline():  # Q2
     with Service("--max-batch", 1, "--max-queue", 4) as service:
         first = begin(service, max_tokens=4000, **LONG)
         first.until(b'"content":"')
@@ -102,7 +102,7 @@ def test_queue_and_deadline():
         busy.close()
 
 
-def test_metrics_after_a_known_script():
+def test_metrics_after_a_known_script():  # O3
     with Service("--warmup", "off") as service:
         counted = service.metrics()
         assert service.metric("internvl_model_loaded") == 1
@@ -129,7 +129,7 @@ def test_metrics_after_a_known_script():
         assert now("process_resident_memory_bytes") > 1e6 and now("process_open_fds") > 3
 
 
-def test_those_who_only_hold_connections_hold_up_nobody(service):
+def test_those_who_only_hold_connections_hold_up_nobody(service):  # A1
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     idle = []
@@ -146,21 +146,29 @@ def test_those_who_only_hold_connections_hold_up_nobody(service):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_openapi_names_every_route(service):
+def test_openapi_names_every_route(service):  # O4
     document = service.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize", "/detokenize", "/v1/estimate",
-                 "/health", "/metrics", "/version"):
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{id}", "/tokenize", "/detokenize",
+                 "/v1/estimate", "/v1/chat/completions/input_tokens", "/health", "/livez", "/readyz", "/metrics", "/version"):
         assert path in document["paths"], path
+        for method, operation in document["paths"][path].items():
+            assert method in ("get", "post") and operation["responses"], path
+    for kind in ("title", "version"):
+        assert document["info"][kind]
 
 
-def test_estimates_are_what_comes(service):
-    for fields in (chat(), chat([{"type": "text", "text": "Look"}, picture(300, 900), picture(448, 448, 20)])):
+def test_estimates_are_what_comes(service):  # O5
+    for fields in (chat(), chat([{"type": "text", "text": "Look"}, picture(300, 900), picture(448, 448, 20)]),
+                   chat([video(MEDIA / "clip_24fps.mp4", num_segments=3), words("?")]),
+                   chat(max_tokens=1) | {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}):
         usage = service.post("/v1/chat/completions", fields).json()["usage"]
         assert service.post("/v1/estimate", fields).json()["prompt_tokens"] == usage["prompt_tokens"]
         assert service.post("/v1/chat/completions/input_tokens", fields).json()["input_tokens"] == usage["prompt_tokens"]
         assert service.post("/tokenize", {"messages": fields["messages"]}).json()["count"] == usage["prompt_tokens"]
     ids = service.post("/tokenize", {"prompt": "Hello there"}).json()["tokens"]
+    plain = service.post("/v1/completions", {"model": "demo", "prompt": "Hello there", "max_tokens": 1}).json()
+    assert plain["usage"]["prompt_tokens"] == len(ids)
     assert service.post("/detokenize", {"tokens": ids}).json()["prompt"] == "Hello there"
 
 

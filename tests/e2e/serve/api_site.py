@@ -16,6 +16,8 @@ import zlib
 import openai
 import pytest
 
+TESTS = pathlib.Path(__file__).resolve().parents[2]
+MEDIA = TESTS / "golden/media"  # with expected.json: what the reference makes of them
 PROGRAM = pathlib.Path(os.environ.get("INTERNVL_PROGRAM", "build/internvl")).resolve()
 
 
@@ -221,6 +223,20 @@ def png(width, height, shade=90):
 def picture(width=448, height=448, shade=90, **fields):
     url = "data:image/png;base64," + base64.b64encode(png(width, height, shade)).decode()
     return {"type": "image_url", "image_url": {"url": url, **fields}}
+
+
+def medium(file, kind="image_url", **fields):
+    """A file as a part of a message, with a type that says nothing."""
+    url = "data:application/octet-stream;base64," + base64.b64encode(file.read_bytes()).decode()
+    return {"type": kind, kind: {"url": url, **fields}}
+
+
+def video(file, **fields):
+    return medium(file, "video_url", **fields)
+
+
+def words(text):
+    return {"type": "text", "text": text}
 
 
 def events(body):

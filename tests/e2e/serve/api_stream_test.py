@@ -1,5 +1,6 @@
 """Answers in pieces (S1 to S8)."""
 import asyncio
+import importlib
 import json
 import time
 
@@ -10,12 +11,12 @@ from api_site import Service, chat, events, service  # noqa: F401
 LONG = {"max_tokens": 4000, "ignore_eos": True}
 
 
-def test_pieces_are_the_whole(service):
+def test_pieces_are_the_whole(service):  # S1
     client = service.client()
     whole = client.chat.completions.create(**chat(max_tokens=64))
     for usage in (False, True):
-        stream = client.chat.completions.create(**chat(max_tokens=64), stream=True,
-                                                stream_options={"include_usage": True} if usage else openai.omit)
+        options = {"stream_options": {"include_usage": True}} if usage else {}
+        stream = client.chat.completions.create(**chat(max_tokens=64), stream=True, **options)
         chunks = list(stream)
         text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
         assert text == whole.choices[0].message.content
@@ -27,7 +28,7 @@ def test_pieces_are_the_whole(service):
             assert all(c.usage is None for c in chunks[:-1])
 
 
-def test_bytes_of_a_stream(service):
+def test_bytes_of_a_stream(service):  # S2
     raw = service.post("/v1/chat/completions", chat(stream=True, n=2))
     assert raw.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert raw.headers["transfer-encoding"] == "chunked" and raw.headers["x-accel-buffering"] == "no"
@@ -41,7 +42,7 @@ def test_bytes_of_a_stream(service):
     assert sorted(c["index"] for c in last) == [0, 1] and all(c["delta"] == {} for c in last)
 
 
-def test_the_last_chunk_ends_the_answer_at_once(service):
+def test_the_last_chunk_ends_the_answer_at_once(service):  # S2
     with service.connect() as wire:
         body = json.dumps(chat(stream=True)).encode()
         request = (f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n").encode()
@@ -55,7 +56,7 @@ def test_the_last_chunk_ends_the_answer_at_once(service):
         assert wire.response().status == 200
 
 
-def test_characters_are_never_cut(service):
+def test_characters_are_never_cut(service):  # S3
     for limit in range(1, 12):
         fields = chat("Say something in Chinese, with emoji 😀", max_tokens=limit, temperature=2, seed=limit)
         fields["logit_bias"] = {}
@@ -65,7 +66,7 @@ def test_characters_are_never_cut(service):
         assert text == whole and text.count("�") <= limit
 
 
-def test_silence_is_broken_by_comments():
+def test_silence_is_broken_by_comments():  # S4
     with Service("--max-batch", 1, "--sse-keepalive", 0.1) as slow, slow.connect() as first:
         body = json.dumps(chat(stream=True, **LONG)).encode()
         first.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
@@ -78,7 +79,7 @@ def test_silence_is_broken_by_comments():
         assert waited[-1].choices[0].finish_reason
 
 
-def test_three_choices(service):
+def test_three_choices(service):  # S5
     fields = chat(n=3, temperature=1, seed=3)
     whole = service.client().chat.completions.create(**fields)
     assert [c.index for c in whole.choices] == [0, 1, 2]
@@ -92,11 +93,13 @@ def test_three_choices(service):
     assert whole.usage.prompt_tokens == one.usage.prompt_tokens
 
 
-def test_many_streams_on_few_connections(service):
-    import httpx2 as http  # the client's own transport
+def test_many_streams_on_few_connections(service):  # S7
+    # The client's own transport, whose package has another name since version 3.
+    http = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0])
+    limits = http.Limits(max_connections=4, max_keepalive_connections=4)
 
     async def run():
-        transport = http.AsyncClient(limits=http.Limits(max_connections=4, max_keepalive_connections=4), timeout=120)
+        transport = openai.DefaultAsyncHttpxClient(limits=limits, timeout=120)
         async with service.async_client(http_client=transport) as client:
             async def one(number):
                 text = ""
@@ -112,7 +115,7 @@ def test_many_streams_on_few_connections(service):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_who_leaves_is_not_computed_for(service, stream):
+def test_who_leaves_is_not_computed_for(service, stream):  # S8
     service.wait_idle()
     held = service.metric("internvl_kv_blocks_used")
     before = service.metric("internvl_requests_total", finish="cancelled")
@@ -129,7 +132,7 @@ def test_who_leaves_is_not_computed_for(service, stream):
     service.wait_metric("internvl_kv_blocks_used", held, seconds=2)
 
 
-def test_leaving_after_the_end_is_no_cancellation(service):
+def test_leaving_after_the_end_is_no_cancellation(service):  # S8
     before = service.metric("internvl_requests_total", finish="cancelled")
     with service.connect() as wire:
         body = json.dumps(chat(stream=True)).encode()
@@ -140,7 +143,7 @@ def test_leaving_after_the_end_is_no_cancellation(service):
     assert service.metric("internvl_requests_total", finish="cancelled") == before
 
 
-def test_completions_stream_alike(service):
+def test_completions_stream_alike(service):  # P12
     fields = {"model": "demo", "prompt": ["One", "Two"], "max_tokens": 8, "temperature": 0}
     whole = service.client().completions.create(**fields)
     texts = ["", ""]

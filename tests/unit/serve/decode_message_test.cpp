@@ -36,11 +36,12 @@ TEST(DecodeMessage, ComesThrough) {
     EXPECT_EQ(to_message(*read), to_message(job));
     EXPECT_EQ(read->indices, job.indices);
     EXPECT_EQ(read->tile_bytes(), 3 * 6 * 448 * 448 * 3);
-    const DecodeOutcome outcome{DecodeOutcome::State::done, 320, 240, 23.976, 60};
+    const DecodeOutcome outcome{DecodeOutcome::State::done, 320, 240, 23.976, 60, 1.5};
     const auto back = read_outcome(to_message(outcome));
     ASSERT_TRUE(back);
     EXPECT_EQ(to_message(*back), to_message(outcome));
     EXPECT_EQ(back->fps, 23.976);
+    EXPECT_EQ(back->resize_ms, 1.5);
 }
 
 TEST(DecodeMessage, NothingElseDoes) {
@@ -75,6 +76,7 @@ TEST(DecodeMessage, NothingElseDoes) {
         EXPECT_FALSE(read_outcome(to_message({DecodeOutcome::State::done, 1, 1, fps, 1}))) << fps;
     EXPECT_FALSE(read_outcome(to_message({DecodeOutcome::State(9), 1, 1, 1, 1})));
     EXPECT_FALSE(read_outcome(to_message({DecodeOutcome::State::done, -1, 1, 1, 1})));
+    EXPECT_FALSE(read_outcome(to_message({DecodeOutcome::State::done, 1, 1, 1, 1, -1})));
 }
 
 // Whatever is read out of noise makes sense.
