@@ -214,12 +214,14 @@ VideoOptions VideoFlags::resolved(const PictureFlags& picture) const {
     return o;
 }
 
+CLI::Option* repeatable(CLI::Option* option) {
+    return option->expected(1)->allow_extra_args(false)->multi_option_policy(
+        CLI::MultiOptionPolicy::TakeAll);
+}
+
 void declare_files(CLI::App& app, const char* name, std::vector<std::string>& files,
                    const char* text) {
-    app.add_option(name, files, text)
-        ->type_name("FILE")
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    repeatable(app.add_option(name, files, text)->type_name("FILE"));
 }
 
 void MediaFlags::declare(CLI::App& app) {

@@ -78,7 +78,9 @@ struct VideoFlags {
     VideoOptions resolved(const PictureFlags&) const;
 };
 
-// A repeatable option that takes one file.
+// An option that takes one value each time; what follows may be the model.
+CLI::Option* repeatable(CLI::Option*);
+// Such an option that takes files.
 void declare_files(CLI::App&, const char* name, std::vector<std::string>& files, const char* text);
 
 // What a question is about: pictures first, then videos, each in the order given.

@@ -206,10 +206,7 @@ Run declare_pull(CLI::App& app) {
         ->required();
     app.add_option("--revision", pull.revision, "Branch, tag or commit")->capture_default_str();
     const auto patterns = [&](const char* name, std::vector<std::string>& list, const char* text) {
-        app.add_option(name, list, text)
-            ->type_name("GLOB")
-            ->expected(1)
-            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+        repeatable(app.add_option(name, list, text)->type_name("GLOB"));
     };
     patterns("--include", pull.include,
              "Fetch what matches, repeatable (default: all that is needed to run the model)");

@@ -37,8 +37,7 @@ void declare_setting(CLI::App& app, const Setting& s, ServeFlags& flags) {
         return;
     }
     const bool list = std::holds_alternative<std::vector<std::string>*>(s.value);
-    app.add_option(flag_names(s), flags.typed[name], s.help)
-        ->expected(1)
+    repeatable(app.add_option(flag_names(s), flags.typed[name], s.help))
         ->multi_option_policy(list ? CLI::MultiOptionPolicy::TakeAll
                                    : CLI::MultiOptionPolicy::TakeLast)
         ->type_name(s.on_off ? "on|off"

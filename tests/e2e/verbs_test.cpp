@@ -77,7 +77,7 @@ TEST(Chat, PicturesAndVideosMixed) {
 }
 
 TEST(Chat, TotalTileBudget) {
-    const Outcome o = run_program({"chat", tiny(), "-i", golden("media/rgb_5tiles.png"), "-i",
+    const Outcome o = run_program({"chat", "-i", golden("media/rgb_5tiles.png"), tiny(), "-i",
                                    golden("media/thirteen_tiles.jpg"), "--total-max-num", "8", "-p",
                                    "What?", "--json", "--max-new-tokens", "1"});
     ASSERT_EQ(o.status, 0) << o.err;

@@ -178,6 +178,12 @@ def run(*words, env=None):
                           env={**clean, **(env or {})})
 
 
+def test_the_model_may_stand_anywhere():
+    for words in (["demo", "--quant", "int8"], ["--quant", "int8", "demo"], ["--allowed-host", "a", "demo", "--quant", "int8"]):
+        printed = run(*words, "--print-config").stdout.replace("'", '"')
+        assert 'model = "demo"' in printed and 'quant = "int8"' in printed, words
+
+
 def test_where_settings_come_from(tmp_path):
     file = tmp_path / "internvl.toml"
     file.write_text('max-batch = 5\nmax-queue = 6\nhost = "::1"\ncors-origin = ["https://a.example"]\n')
