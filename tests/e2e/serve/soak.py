@@ -120,11 +120,11 @@ def main():
         asyncio.run(soak.run())
         service.wait_idle(60)
         left = {name: service.metric(name) for name in ("internvl_kv_blocks_used", "internvl_requests_running")}
-        warm = soak.memory[len(soak.memory) // 4:]
-        growth = (warm[-1] / warm[0] - 1) * 100 if warm else 0
+        quarters = [soak.memory[(len(soak.memory) - 1) * i // 4] for i in (1, 2, 3, 4)]
+        growth = (quarters[-1] / quarters[0] - 1) * 100
         first = sorted(soak.first)
         print(f"{dict(soak.counts)}, {len(soak.errors)} errors, {len(soak.wrong)} wrong answers; left over: {left}")
-        print(f"resident {warm[0]:.0f} MiB after a quarter, {warm[-1]:.0f} at the end ({growth:+.1f} %); "
+        print(f"resident {', '.join(f'{mib:.0f}' for mib in quarters)} MiB after each quarter ({growth:+.1f} %); "
               f"first text: median {first[len(first) // 2]:.2f} s, 99 % {first[len(first) * 99 // 100]:.2f} s")
         for line in soak.errors[:5] + [repr(w) for w in soak.wrong[:3]]:
             print("  ", line[:300])
