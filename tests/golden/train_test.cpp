@@ -1,0 +1,362 @@
+// Fine-tuning against the original: losses, gradients of every tensor, ten steps of the optimiser
+// (golden/train/README.md says how they were made and how exact they are).
+#include <cstring>
+
+#include "model/lora.h"
+#include "reference.h"
+#include "train/forward.h"
+#include "train/lora.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+namespace internvl {
+
+static const std::string train_folder = "train/";
+
+// An I64 tensor, row by row.
+static std::vector<std::vector<int>> id_rows(const Safetensors& file, const std::string& name) {
+    std::vector<std::vector<int>> rows;
+    for (const TensorEntry& e : file.entries)
+        for (int64_t r = 0; e.name == name && r < e.shape[0]; ++r) {
+            rows.emplace_back();
+            const int64_t width = e.shape.size() > 1 ? e.shape[1] : 1;
+            for (int64_t i = 0; i < width; ++i) {
+                int64_t id;
+                std::memcpy(&id, e.bytes.data() + 8 * (r * width + i), 8);
+                rows.back().push_back(int(id));
+            }
+        }
+    return rows;
+}
+
+// A batch as the original's data set and collator made it, without its padding; a picture whose
+// flag is 0 stands for none.
+struct GoldenBatch {
+    nlohmann::json json;
+    MappedFile file;
+    Safetensors tensors;
+    std::vector<Sample> samples;
+    Tensor pixels;
+
+    explicit GoldenBatch(const std::string& name)
+        : json(read_json(golden(train_folder + "batch/" + name + ".json"))),
+          file(MappedFile::open(golden(train_folder + "batch/" + name + ".safetensors"))),
+          tensors(parse_safetensors(file.bytes(), name)) {
+        const auto ids = id_rows(tensors, "input_ids"), labels = id_rows(tensors, "labels"),
+                   mask = id_rows(tensors, "attention_mask");
+        for (size_t s = 0; s < ids.size(); ++s) {
+            const size_t count = size_t(std::count(mask[s].begin(), mask[s].end(), 1));
+            samples.push_back({{ids[s].begin(), ids[s].begin() + long(count)},
+                               {labels[s].begin(), labels[s].begin() + long(count)}});
+        }
+        std::vector<float> all;
+        const auto flags = id_rows(tensors, "image_flags");
+        for (size_t t = 0; t < flags.size(); ++t)
+            if (flags[t][0] == 1) add_tile(json["tiles"][t], all);
+        const int64_t side = 448;
+        pixels = make_tensor(DType::f32, {int64_t(all.size()) / (3 * side * side), 3, side, side});
+        std::memcpy(pixels.data, all.data(), all.size() * sizeof(float));
+    }
+    Values get(const std::string& name) const {
+        for (const TensorEntry& e : tensors.entries)
+            if (e.name == name) {
+                View v(const_cast<std::byte*>(e.bytes.data()), e.dtype, e.shape);
+                return values_of(v);
+            }
+        return {};
+    }
+    SampleBatch batch() const { return {samples, pixels}; }
+
+  private:
+    static void add_tile(const nlohmann::json& t, std::vector<float>& all) {
+        const Tiles tiles = tiles_of(t["media"], t["max_num"]);
+        ASSERT_EQ(tiles.count, t["of"].get<int>());
+        const size_t size = 3 * 448 * 448;
+        all.resize(all.size() + size);
+        normalise(tiles, t["tile"], 1, all.data() + all.size() - size);
+    }
+};
+
+// A checkpoint loaded for training.
+struct Trainee {
+    ThreadPool pool{2};
+    Arena arena;
+    Context ctx{cpu_kernels(), pool, arena, DType::f32};
+    Checkpoint checkpoint;
+    InternVL model;
+    std::optional<Trainables> trained;
+    int context_token;
+
+    Trainee(const std::string& name, const GoldenBatch& golden_batch, DType dtype = DType::f32)
+        : checkpoint(ModelFolder::open(golden("checkpoints/" + name))),
+          context_token(golden_batch.json["img_context_token_id"]) {
+        ctx.activations = dtype;
+        const ModelConfig config =
+            parse_config(read_text(golden("checkpoints/" + name + "/config.json")), name);
+        model = load_model(ctx, checkpoint, config, {dtype, dtype});
+    }
+    void train(const Frozen& frozen) { trained.emplace(ctx, model, checkpoint, frozen); }
+    // The mean loss; gradients are added up.
+    double backward(const GoldenBatch& b, std::vector<float> weights = {}) {
+        const Targets targets(b.samples);
+        if (weights.empty()) weights = mean_weights(targets.rows.size());
+        Tape tape(arena);
+        ctx.tape = &tape;
+        trained->known_to(tape);
+        ForwardPass pass(model, context_token, *trained);
+        const Tensor losses = pass.run(ctx, b.batch(), targets, weights);
+        double loss = 0;
+        for (int64_t i = 0; i < losses.size(); ++i)
+            loss += double(weights[size_t(i)]) * double(losses.as<float>()[i]);
+        tape.backward(ctx);
+        ctx.tape = nullptr;
+        return loss;
+    }
+    // The adapters that a golden batch starts from, in place of random ones.
+    void take_adapters(const GoldenBatch& b) {
+        add_adapters(ctx, model, {.language = 4, .vision = 4});
+        train(all_frozen);
+        for (Trainable& t : trained->all()) {
+            const Values v = b.get("lora." + peft_name(t.name));
+            ASSERT_EQ(int64_t(v.data.size()), t.value.size()) << t.name;
+            std::memcpy(t.value.data, v.data.data(), v.data.size() * sizeof(float));
+        }
+        trained->write_back(ctx);
+    }
+    // X.weight.lora_A -> vision_model.base_model.model.X.lora_A
+    static std::string peft_name(std::string name) {
+        name.erase(name.find(".weight.lora_"), 7);
+        return name.insert(name.find('.'), ".base_model.model");
+    }
+};
+
+static double norm_of(const Values& v) {
+    double squares = 0;
+    for (const float x : v.data) squares += double(x) * double(x);
+    return std::sqrt(squares);
+}
+
+// Every entry within 2e-4 of the largest, the whole within 1e-4 of its length.
+static void expect_gradient(const View& got_view, const Values& expected, const std::string& name) {
+    const Values got = values_of(got_view);
+    ASSERT_EQ(got.data.size(), expected.data.size()) << name;
+    double most = 0, worst = 0;
+    Values off = expected;
+    for (size_t i = 0; i < got.data.size(); ++i) {
+        off.data[i] -= got.data[i];
+        most = std::max(most, std::abs(double(expected.data[i])));
+        worst = std::max(worst, std::abs(double(off.data[i])));
+    }
+    EXPECT_LE(worst, 2e-4 * most) << name;
+    EXPECT_LE(norm_of(off), 1e-4 * norm_of(expected)) << name;
+}
+
+// What is written down of a large one: its length, 64 entries, a row.
+static void expect_summary(const View& got, const nlohmann::json& expected,
+                           const std::string& name) {
+    const Values all = values_of(got);
+    const double most = expected["absmax"];
+    EXPECT_NEAR(norm_of(all), expected["l2"].get<double>(), 1e-4 * expected["l2"].get<double>())
+        << name;
+    const auto slice = expected["slice64"].get<std::vector<double>>();
+    for (size_t k = 0; k < slice.size(); ++k)
+        EXPECT_NEAR(all.data[k * all.data.size() / slice.size()], slice[k], 2e-4 * most) << name;
+    if (!expected.contains("row")) return;
+    const auto row = expected["row"]["values"].get<std::vector<double>>();
+    const size_t width = expected["shape"][1],
+                 first = expected["row"]["index"].get<size_t>() * width;
+    for (size_t k = 0; k < row.size(); ++k)
+        EXPECT_NEAR(all.data[first + k], row[k], 2e-4 * most) << name;
+}
+
+class Training : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Every, Training,
+                         testing::Values("tiny-1b", "tiny-2b", "tiny-4b", "tiny-40b"), family_name);
+
+TEST_P(Training, GradientsOfEveryTensor) {
+    const GoldenBatch b(GetParam());
+    const nlohmann::json& full = b.json["full"];
+    Trainee t(GetParam(), b);
+    t.train({});
+    EXPECT_NEAR(t.backward(b), full["loss"].get<double>(), 1e-5 * full["loss"].get<double>());
+    EXPECT_EQ(t.trained->all().size(), full["grads"].size());
+    for (const auto& [name, expected] : full["grads"].items()) {
+        const Tensor& got = t.trained->at(name).gradient;
+        if (expected.contains("full"))
+            expect_gradient(got, b.get("grad." + name), name);
+        else
+            expect_summary(got, expected, name);
+    }
+    EXPECT_NEAR(gradient_norm(t.ctx, t.trained->all()), full["grad_norm_all"].get<double>(),
+                1e-5 * full["grad_norm_all"].get<double>());
+}
+
+// With the tower frozen the others' gradients are what they were: the same bits.
+TEST_P(Training, FrozenTower) {
+    const GoldenBatch b(GetParam());
+    Trainee all(GetParam(), b), some(GetParam(), b);
+    all.train({});
+    some.train({.vision = true});
+    EXPECT_EQ(all.backward(b), some.backward(b));
+    for (const Trainable& t : some.trained->all()) {
+        const Tensor& other = all.trained->at(t.name).gradient;
+        EXPECT_EQ(std::memcmp(t.gradient.data, other.data, size_t(other.bytes())), 0) << t.name;
+    }
+    EXPECT_NEAR(gradient_norm(some.ctx, some.trained->all()),
+                b.json["full"]["grad_norm_llm_mlp1"].get<double>(), 1e-3);
+}
+
+TEST_P(Training, GradientsOfAdapters) {
+    const GoldenBatch b(GetParam());
+    const nlohmann::json& lora = b.json["lora"];
+    Trainee t(GetParam(), b);
+    t.take_adapters(b);
+    EXPECT_NEAR(t.backward(b), lora["loss"].get<double>(), 1e-5 * lora["loss"].get<double>());
+    EXPECT_EQ(t.trained->all().size(), lora["parameters"].size());
+    for (const Trainable& a : t.trained->all())
+        expect_gradient(a.gradient, b.get("lora_grad." + Trainee::peft_name(a.name)), a.name);
+    EXPECT_NEAR(gradient_norm(t.ctx, t.trained->all()), lora["grad_norm"].get<double>(), 1e-4);
+}
+
+// The same losses with and without a tape, and the logits of a prompt that fills a cache.
+TEST_P(Training, ComputesTheBitsOfInference) {
+    const GoldenBatch b(GetParam());
+    const Tiles picture = tiles_of("rgb_3tiles.png", 2);  // of the first sample
+    const SampleBatch first{{b.samples.data(), 1}, b.pixels.slice(0, 0, picture.count)};
+    const Targets targets(first.samples);
+    const std::vector<float> weights = mean_weights(targets.rows.size());
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        Trainee t(GetParam(), b, dtype);
+        t.train({});
+        Values logits;
+        t.ctx.watch = [&](const std::string& stage, const View& v) {
+            if (stage == "text/logits") logits = values_of(v);
+        };
+        ForwardPass pass(t.model, t.context_token, *t.trained);
+        const Values plain = values_of(pass.run(t.ctx, first, targets, weights));
+        Tape tape(t.arena);
+        t.ctx.tape = &tape;
+        t.trained->known_to(tape);
+        EXPECT_EQ(values_of(pass.run(t.ctx, first, targets, weights)).data, plain.data);
+        Engine& engine = reference(GetParam()).engine(dtype == DType::f32 ? "fp32" : "bf16");
+        const Stages stages = trace(engine, b.samples[0].ids, &picture);
+        EXPECT_EQ(stages.at("text/logits").rows(targets.rows).data, logits.data);
+    }
+}
+
+// Samples of unequal weight (spec 9.8), all in one batch.
+TEST(TrainingCases, WeightsOfSamples) {
+    const GoldenBatch b("tiny-1b");
+    const nlohmann::json expected =
+        read_json(golden(train_folder + "batch/special.json"))["packed"];
+    for (const std::string kind : {"token", "sample", "square"}) {
+        std::vector<float> weights;
+        double total = 0;
+        for (const Sample& s : b.samples) {
+            const int ignored = int(std::count(s.labels.begin(), s.labels.end(), ignored_label));
+            const double x = double(s.labels.size()) - ignored;
+            const double w = kind == "token" ? 1 : kind == "sample" ? 1 / x : 1 / std::sqrt(x);
+            const size_t targets = Targets({&s, 1}).rows.size();
+            weights.insert(weights.end(), targets, float(w));
+            total += w * double(targets);
+        }
+        for (float& w : weights) w /= float(total);
+        Trainee t("tiny-1b", b);
+        t.train({});
+        EXPECT_NEAR(t.backward(b, weights), expected[kind]["loss"].get<double>(), 2e-4) << kind;
+        EXPECT_NEAR(gradient_norm(t.ctx, t.trained->all()),
+                    expected[kind]["grad_norm"].get<double>(), 1e-3)
+            << kind;
+    }
+}
+
+TEST(TrainingCases, NothingToLearn) {
+    GoldenBatch b("tiny-1b");
+    for (Sample& s : b.samples) s.labels.assign(s.labels.size(), ignored_label);
+    Trainee t("tiny-1b", b);
+    t.train({});
+    Tape tape(t.arena);
+    t.ctx.tape = &tape;
+    t.trained->known_to(tape);
+    ForwardPass pass(t.model, t.context_token, *t.trained);
+    EXPECT_FALSE(pass.run(t.ctx, b.batch(), Targets(b.samples), {}));
+    tape.backward(t.ctx);
+    EXPECT_EQ(gradient_norm(t.ctx, t.trained->all()), 0);
+}
+
+// Two halves of a batch give the gradients of the whole.
+TEST(TrainingCases, GradientsAddUp) {
+    const GoldenBatch b("tiny-1b");
+    Trainee whole("tiny-1b", b), parts("tiny-1b", b);
+    whole.train({.vision = true});
+    parts.train({.vision = true});
+    const double loss = whole.backward(b);
+    const float each = 1.0f / float(Targets(b.samples).rows.size());
+    double sum = 0;
+    for (const auto& [sample, tile, tiles] : {std::tuple(0, 0, 3), {1, 3, 0}, {2, 3, 2}}) {
+        GoldenBatch part("tiny-1b");
+        part.samples = {b.samples[size_t(sample)]};
+        part.pixels = tiles > 0 ? Tensor{b.pixels.slice(0, tile, tiles), b.pixels.owner} : Tensor();
+        sum += parts.backward(part, std::vector<float>(Targets(part.samples).rows.size(), each));
+    }
+    EXPECT_NEAR(sum, loss, 1e-5 * loss);
+    for (const Trainable& t : whole.trained->all())
+        expect_gradient(parts.trained->at(t.name).gradient, values_of(t.gradient), t.name);
+}
+
+TEST(TrainingCases, LearningRates) {
+    for (const auto& table : read_json(golden(train_folder + "schedule.json"))["tables"]) {
+        const Schedule schedule{table["lr"], table["total"], table["warmup_ratio"]};
+        EXPECT_EQ(schedule.warmup_steps(), table["warmup_steps"].get<int64_t>());
+        for (size_t i = 0; i < table["steps"].size(); ++i)
+            EXPECT_NEAR(schedule.at(table["steps"][i]), table["values"][i].get<double>(), 1e-15);
+    }
+}
+
+struct TenSteps : testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Every, TenSteps,
+                         testing::Values("tiny-1b_full", "tiny-1b_lora", "tiny-2b_lora"),
+                         family_name);
+
+TEST_P(TenSteps, OfTheOptimiser) {
+    const auto expected = read_json(golden(train_folder + "steps/" + GetParam() + ".json"));
+    const bool full = expected["mode"] == "full";
+    const double relative = full ? 1e-4 : 1e-5, absolute = 5e-4;
+    const std::string name = expected["checkpoint"];
+    const GoldenBatch b(name);
+    Trainee t(name, b);
+    if (full)
+        t.train({.vision = true});
+    else
+        t.take_adapters(b);
+    EXPECT_EQ(t.trained->count(), expected["n_trainable"].get<int64_t>());
+    const Schedule schedule{1e-3, 10, 0.03};
+    AdamW optimizer(t.trained->all(), {});
+    for (const auto& step : expected["steps"]) {
+        t.trained->clear_gradients();
+        const double loss = step["loss"], norm = step["grad_norm"];
+        EXPECT_NEAR(t.backward(b), loss, relative * loss) << step["step"];
+        EXPECT_NEAR(optimizer.step(t.ctx, t.trained->all(), schedule.at(step["step"])), norm,
+                    relative * norm)
+            << step["step"];
+        t.trained->write_back(t.ctx);
+    }
+    const double last = expected["loss_after_last_step"];
+    EXPECT_NEAR(t.backward(b), last, relative * last);
+    for (const auto& [after, values] : expected["tensors_after"].items()) {
+        std::string ours = after;
+        if (!full) {
+            ours.erase(ours.find(".base_model.model"), 17);
+            ours.replace(ours.find(".lora_"), std::string::npos,
+                         ".weight" + ours.substr(ours.find(".lora_"), 7));
+        }
+        const Tensor& got = t.trained->at(ours).value;
+        const double length = values["l2"];
+        EXPECT_NEAR(norm_of(values_of(got)), length, relative * length) << after;
+        const auto first = values["first8"].get<std::vector<double>>();
+        for (size_t i = 0; i < first.size(); ++i)
+            EXPECT_NEAR(got.as<float>()[i], first[i], absolute) << after;
+    }
+}
+
+}  // namespace internvl
