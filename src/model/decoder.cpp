@@ -87,8 +87,8 @@ static void run_layer(Context& ctx, const Decoder& d, size_t n, const View& x,
     watch(ctx, "text/after_layer", n, x);
 }
 
-Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
-                        std::span<const CacheView> caches) const {
+Tensor Decoder::last_rows(Context& ctx, const Tensor& x, const Batch& batch,
+                          std::span<const CacheView> caches) const {
     const RopeTable table = rope_table(ctx, batch, head_dim);
     watch(ctx, "text/embeddings", x);
     for (size_t n = 0; n < layers.size(); ++n) {
@@ -99,8 +99,15 @@ Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
         });
     }
     if (batch.logit_rows.empty()) return {};
-    const Tensor last = norm(ctx, gather_rows(ctx, x, batch.logit_rows), final_norm);
+    Tensor last = norm(ctx, gather_rows(ctx, x, batch.logit_rows), final_norm);
     watch(ctx, "text/after_norm", last);
+    return last;
+}
+
+Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
+                        std::span<const CacheView> caches) const {
+    const Tensor last = last_rows(ctx, x, batch, caches);
+    if (!last) return {};
     Tensor logits = ctx.make(DType::f32, {last.dim[0], head.out});
     linear_into(ctx, last, head, logits);
     watch(ctx, "text/logits", logits);

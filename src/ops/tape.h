@@ -50,16 +50,29 @@ class Tape {
     std::vector<Recorded> steps_;
 };
 
-// Runs body(ctx), which changes the rows x [rows, width] in place and nothing else. With a tape it
-// runs unrecorded, and once more, recorded, when backward gets here: in between only a copy of the
-// rows is kept. What `body` refers to must live that long.
+inline Context without_tape(const Context& ctx) {
+    Context plain = ctx;
+    plain.tape = nullptr;
+    return plain;
+}
+
+// Runs body(ctx). With a tape it runs unrecorded, and once more, recorded, when backward gets here:
+// in between nothing of it is kept. What `body` refers to must live that long and be as it was.
+template <class Body>
+void recomputed(Context& ctx, const Body& body) {
+    if (!ctx.tape) return body(ctx);
+    Context plain = without_tape(ctx);
+    body(plain);
+    ctx.tape->record(body);
+}
+
+// The same for one that changes the rows x [rows, width] in place: a copy of them is kept.
 template <class Body>
 void checkpointed(Context& ctx, const View& x, const Body& body) {
     if (!ctx.tape) return body(ctx);
     const Tensor before = ctx.arena.get(x.dtype, {x.dim[0], x.dim[1]});
     ctx.kernels.copy(x, before, ctx.pool);
-    Context plain = ctx;
-    plain.tape = nullptr;
+    Context plain = without_tape(ctx);
     body(plain);
     ctx.tape->record([x, before, body](Context& again) {
         again.kernels.copy(before, x, again.pool);

@@ -2,18 +2,10 @@
 #include <span>
 #include <vector>
 
+#include "train/sample.h"
 #include "train/trainable.h"
 
 namespace internvl {
-
-constexpr int ignored_label = -100;
-
-// Tokens of one conversation; its pictures stand at <IMG_CONTEXT> tokens.
-struct Sample {
-    std::vector<int> ids;
-    std::vector<int>
-        labels;  // [ids]: the token itself where it is to be learnt, else ignored_label
-};
 
 // Samples that do not see each other, and the tiles of all their pictures in order.
 struct SampleBatch {
@@ -32,8 +24,8 @@ struct Targets {
 
 // One pass over a batch -> the loss of each target, [targets] f32, absent when there are none. With
 // a tape in the context backward gives the gradients of sum(weight * loss) to what `trained` has
-// made known to it. `batch` must live until then. Throws Error when pictures and places do not
-// agree.
+// made known to it. The pass, targets and weights must live until then. Throws Error when pictures
+// and places do not agree.
 class ForwardPass {
   public:
     ForwardPass(const InternVL& model, int context_token, const Trainables& trained)
@@ -43,6 +35,8 @@ class ForwardPass {
 
   private:
     Tensor see(Context&, const View& pixels) const;
+    Tensor losses(Context&, const Tensor& last, const Targets&,
+                  std::span<const float> weights) const;
     void line_up(std::span<const Sample>);
 
     const InternVL& model_;
@@ -52,7 +46,10 @@ class ForwardPass {
     RopeFrequencies rope_;
 };
 
-// weights of a mean over all of them
-std::vector<float> mean_weights(size_t count);
+// What a labelled token counts: 1; 1/x or 1/sqrt(x) of a sample with x labels (spec 9.8).
+enum class Weighting { token, sample, square };
+double label_weight(const Sample&, Weighting);
+// Of each target, their sum being 1.
+std::vector<float> target_weights(std::span<const Sample>, Weighting = Weighting::token);
 
 }  // namespace internvl

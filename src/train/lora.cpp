@@ -1,9 +1,13 @@
 #include "train/lora.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
+
+#include "base/error.h"
 
 namespace internvl {
 
@@ -35,6 +39,9 @@ static void adapt(Context& ctx, Block& block, int64_t rank, std::mt19937_64& ran
 }
 
 void add_adapters(Context& ctx, InternVL& model, const LoraOptions& options) {
+    if (options.language % 2 != 0 || options.vision % 2 != 0)  // 16-bit products go by pairs
+        throw UsageError("the rank of adapters must be even", "2, 4, 8, ...",
+                         fmt::format("{}, {}", options.language, options.vision));
     std::mt19937_64 random(options.seed);
     const auto adapt_all = [&](int64_t rank, std::initializer_list<Linear*> layers) {
         for (Linear* layer : layers)

@@ -13,6 +13,7 @@ struct LoraOptions {
 
 // Gives every product of the chosen layers an adapter for each of its tensors: the targets of spec
 // 9.5 in every family. `down` is uniform within 1/sqrt(in), `up` zero, so that nothing changes yet.
+// Throws UsageError for an odd rank.
 void add_adapters(Context&, InternVL&, const LoraOptions&);
 
 }  // namespace internvl

@@ -87,10 +87,13 @@ struct Trainee {
     std::optional<Trainables> trained;
     int context_token;
 
-    Trainee(const std::string& name, const GoldenBatch& golden_batch, DType dtype = DType::f32)
+    using Rename = std::function<std::string(std::string)>;
+    Trainee(const std::string& name, const GoldenBatch& golden_batch, DType dtype = DType::f32,
+            const Rename& rename = {})
         : checkpoint(ModelFolder::open(golden("checkpoints/" + name))),
           context_token(golden_batch.json["img_context_token_id"]) {
         ctx.activations = dtype;
+        if (rename) checkpoint.rename(rename);
         const ModelConfig config =
             parse_config(read_text(golden("checkpoints/" + name + "/config.json")), name);
         model = load_model(ctx, checkpoint, config, {dtype, dtype});
@@ -99,7 +102,7 @@ struct Trainee {
     // The mean loss; gradients are added up.
     double backward(const GoldenBatch& b, std::vector<float> weights = {}) {
         const Targets targets(b.samples);
-        if (weights.empty()) weights = mean_weights(targets.rows.size());
+        if (weights.empty()) weights = target_weights(b.samples);
         Tape tape(arena);
         ctx.tape = &tape;
         trained->known_to(tape);
@@ -218,19 +221,19 @@ TEST_P(Training, GradientsOfAdapters) {
     EXPECT_NEAR(gradient_norm(t.ctx, t.trained->all()), lora["grad_norm"].get<double>(), 1e-4);
 }
 
-// The same losses with and without a tape, and the logits of a prompt that fills a cache.
+// The same losses with and without a tape, and what a prompt that fills a cache gives to the head.
 TEST_P(Training, ComputesTheBitsOfInference) {
     const GoldenBatch b(GetParam());
     const Tiles picture = tiles_of("rgb_3tiles.png", 2);  // of the first sample
     const SampleBatch first{{b.samples.data(), 1}, b.pixels.slice(0, 0, picture.count)};
     const Targets targets(first.samples);
-    const std::vector<float> weights = mean_weights(targets.rows.size());
+    const std::vector<float> weights = target_weights(first.samples);
     for (const DType dtype : {DType::f32, DType::bf16}) {
         Trainee t(GetParam(), b, dtype);
         t.train({});
-        Values logits;
+        Values last;
         t.ctx.watch = [&](const std::string& stage, const View& v) {
-            if (stage == "text/logits") logits = values_of(v);
+            if (stage == "text/after_norm") last = values_of(v);
         };
         ForwardPass pass(t.model, t.context_token, *t.trained);
         const Values plain = values_of(pass.run(t.ctx, first, targets, weights));
@@ -240,7 +243,7 @@ TEST_P(Training, ComputesTheBitsOfInference) {
         EXPECT_EQ(values_of(pass.run(t.ctx, first, targets, weights)).data, plain.data);
         Engine& engine = reference(GetParam()).engine(dtype == DType::f32 ? "fp32" : "bf16");
         const Stages stages = trace(engine, b.samples[0].ids, &picture);
-        EXPECT_EQ(stages.at("text/logits").rows(targets.rows).data, logits.data);
+        EXPECT_EQ(stages.at("text/after_norm").rows(targets.rows).data, last.data);
     }
 }
 
@@ -249,21 +252,14 @@ TEST(TrainingCases, WeightsOfSamples) {
     const GoldenBatch b("tiny-1b");
     const nlohmann::json expected =
         read_json(golden(train_folder + "batch/special.json"))["packed"];
-    for (const std::string kind : {"token", "sample", "square"}) {
-        std::vector<float> weights;
-        double total = 0;
-        for (const Sample& s : b.samples) {
-            const int ignored = int(std::count(s.labels.begin(), s.labels.end(), ignored_label));
-            const double x = double(s.labels.size()) - ignored;
-            const double w = kind == "token" ? 1 : kind == "sample" ? 1 / x : 1 / std::sqrt(x);
-            const size_t targets = Targets({&s, 1}).rows.size();
-            weights.insert(weights.end(), targets, float(w));
-            total += w * double(targets);
-        }
-        for (float& w : weights) w /= float(total);
+    for (const auto& [kind, weighting] : {std::pair("token", Weighting::token),
+                                          {"sample", Weighting::sample},
+                                          {"square", Weighting::square}}) {
         Trainee t("tiny-1b", b);
         t.train({});
-        EXPECT_NEAR(t.backward(b, weights), expected[kind]["loss"].get<double>(), 2e-4) << kind;
+        EXPECT_NEAR(t.backward(b, target_weights(b.samples, weighting)),
+                    expected[kind]["loss"].get<double>(), 2e-4)
+            << kind;
         EXPECT_NEAR(gradient_norm(t.ctx, t.trained->all()),
                     expected[kind]["grad_norm"].get<double>(), 1e-3)
             << kind;
@@ -302,6 +298,63 @@ TEST(TrainingCases, GradientsAddUp) {
     EXPECT_NEAR(sum, loss, 1e-5 * loss);
     for (const Trainable& t : whole.trained->all())
         expect_gradient(parts.trained->at(t.name).gradient, values_of(t.gradient), t.name);
+}
+
+// The reference's slice: the last layer of a frozen tower.
+TEST(TrainingCases, UnfreezesLastLayers) {
+    const GoldenBatch b("tiny-1b");
+    Trainee all("tiny-1b", b), some("tiny-1b", b);
+    all.train({});
+    some.train({.language = true, .vision = true, .projector = true, .unfreeze_vision_layers = -1});
+    EXPECT_EQ(all.backward(b), some.backward(b));
+    for (const Trainable& t : some.trained->all()) {
+        EXPECT_EQ(t.name.find("vision_model.encoder.layers.2."), 0u) << t.name;
+        const Tensor& other = all.trained->at(t.name).gradient;
+        EXPECT_EQ(std::memcmp(t.gradient.data, other.data, size_t(other.bytes())), 0) << t.name;
+    }
+    EXPECT_EQ(some.trained->all().size(), 14u);
+}
+
+// A head that is the embedding: one gradient of both uses, compared with a difference.
+TEST(TrainingCases, TiedHead) {
+    const GoldenBatch b("tiny-1b");
+    Trainee t("tiny-1b", b, DType::f32, [](std::string name) {
+        return name == "language_model.lm_head.weight" ? "left_out" : name;
+    });
+    t.train({});
+    t.backward(b);
+    Trainable& table = t.trained->at("language_model.model.embed_tokens.weight");
+    EXPECT_EQ(table.uses.size(), 2u);
+    const float* const gradient = table.gradient.as<float>();
+    const auto most = std::max_element(gradient, gradient + table.gradient.size());
+    const double slope = *most, step = 1e-2;
+    float& entry = table.value.as<float>()[most - gradient];
+    double loss[2];
+    for (const int side : {0, 1}) {
+        entry += float(side == 0 ? -step : 2 * step);
+        t.trained->write_back(t.ctx);
+        loss[side] = t.backward(b);
+    }
+    EXPECT_NEAR((loss[1] - loss[0]) / (2 * step), slope, 0.02 * slope);
+}
+
+// With bf16 weights and activations gradients point where those of fp32 do.
+TEST_P(Training, GradientsInBf16) {
+    const GoldenBatch b(GetParam());
+    Trainee exact(GetParam(), b), rounded(GetParam(), b, DType::bf16);
+    exact.train({});
+    rounded.train({});
+    const double loss = exact.backward(b);
+    EXPECT_NEAR(rounded.backward(b), loss, 0.01 * loss);
+    double dot = 0;
+    for (const Trainable& t : exact.trained->all()) {
+        const Tensor& other = rounded.trained->at(t.name).gradient;
+        for (int64_t i = 0; i < other.size(); ++i)
+            dot += double(t.gradient.as<float>()[i]) * double(other.as<float>()[i]);
+    }
+    EXPECT_GE(dot / gradient_norm(exact.ctx, exact.trained->all()) /
+                  gradient_norm(rounded.ctx, rounded.trained->all()),
+              0.98);
 }
 
 TEST(TrainingCases, LearningRates) {
