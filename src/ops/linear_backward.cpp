@@ -1,6 +1,6 @@
 #include "ops/linear_backward.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "ops/tape.h"
 
@@ -24,10 +24,8 @@ static Tensor left_side(Context& ctx, const View& rows, DType dtype) {
     if (rows.dtype == dtype && count == padded) return {rows, nullptr};
     const Tensor left = ctx.arena.get(dtype, {rows.dim[0], padded});
     ctx.kernels.copy(rows, left.slice(1, 0, count), ctx.pool);
-    const float zero = 0;
-    for (int64_t r = 0; r < rows.dim[0] && count < padded; ++r)
-        ctx.kernels.copy(View(const_cast<float*>(&zero), DType::f32, {1, 1}),
-                         left.slice(0, r, 1).slice(1, count, 1), ctx.pool);
+    for (int64_t r = 0; r < rows.dim[0]; ++r)
+        std::memset(left.at(r * padded + count), 0, size_t((padded - count) * size_of(dtype)));
     return left;
 }
 

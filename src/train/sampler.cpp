@@ -44,4 +44,15 @@ std::vector<int> length_grouped_order(std::span<const int64_t> lengths,
     return order;
 }
 
+int64_t LengthEstimate::of(std::span<const Utterance> conversation) {
+    std::string text;
+    for (const Utterance& u : conversation) text += (text.empty() ? "" : "\n") + u.value;
+    const size_t characters = size_t(std::count_if(
+        text.begin(), text.end(), [](char c) { return (uint8_t(c) & 0xc0) != 0x80; }));
+    if (const auto found = known_.find(characters); found != known_.end()) return found->second;
+    const int64_t tokens = int64_t(tokenizer_.encode(text).size());
+    known_[characters] = tokens + picture_tokens_;
+    return tokens;
+}
+
 }  // namespace internvl

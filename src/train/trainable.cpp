@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 
@@ -80,29 +81,23 @@ int64_t Trainables::count() const {
     return numbers;
 }
 
+// Where the model reads a tensor, and the part of its gradient that belongs there.
+static std::pair<View, View> place_of(const Parameter& p, const View& gradient) {
+    if (p.block)
+        return {View(p.block->packed.get(), p.block->format.dtype, {p.block->out, p.block->in}),
+                gradient};
+    if (p.tensor) return {*p.tensor, gradient};
+    const int64_t width = p.vision->first_row.dim[1];
+    if (p.kind == Parameter::class_row) return {p.vision->first_row, gradient};
+    return {p.vision->positions, gradient.slice(1, width, gradient.size() - width)};
+}
+
 void Trainables::known_to(Tape& tape) {
     for (const Trainable& t : all_)
-        for (const Parameter& p : t.uses) switch (p.kind) {
-                case Parameter::product:
-                case Parameter::adapter:
-                    tape.train(View(p.block->packed.get(), p.block->format.dtype,
-                                    {p.block->out, p.block->in}),
-                               t.gradient);
-                    break;
-                case Parameter::vector:
-                case Parameter::table:
-                    tape.train(*p.tensor, t.gradient);
-                    break;
-                case Parameter::class_row:
-                    tape.train(p.vision->first_row, t.gradient);
-                    break;
-                case Parameter::positions: {
-                    const int64_t width = p.vision->first_row.dim[1];
-                    tape.train(p.vision->positions,
-                               t.gradient.slice(1, width, t.gradient.size() - width));
-                    break;
-                }
-            }
+        for (const Parameter& p : t.uses) {
+            const auto [value, gradient] = place_of(p, t.gradient);
+            tape.train(value, gradient);
+        }
 }
 
 void Trainables::clear_gradients() {

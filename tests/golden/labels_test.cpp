@@ -17,6 +17,12 @@ static int pad_token_of(const std::string& name, const Tokenizer& tokenizer) {
     return tokenizer.find(config["pad_token"].get<std::string>()).value();
 }
 
+static std::vector<Utterance> utterances_of(const nlohmann::json& conversations) {
+    std::vector<Utterance> list;
+    for (const auto& u : conversations) list.push_back({u["from"], u["value"]});
+    return list;
+}
+
 static std::string template_name(const testing::TestParamInfo<const char*>& info) {
     const std::string name = info.param;
     return name.substr(0, name.find('-'));
@@ -36,8 +42,7 @@ TEST_P(Labels, OfConversations) {
                           what = checkpoint + ", " + line["case"].get<std::string>();
         if (!tokenizers.count(checkpoint)) tokenizers.emplace(checkpoint, tokenizer_of(checkpoint));
         const Tokenizer& tokenizer = tokenizers.at(checkpoint);
-        std::vector<Utterance> messages;
-        for (const auto& m : line["conversations"]) messages.push_back({m["from"], m["value"]});
+        const std::vector<Utterance> messages = utterances_of(line["conversations"]);
         const auto pictures = line["num_image_tokens"].get<std::vector<int>>();
         const LabelOptions options{t.default_system, pictures, line["max_length"],
                                    pad_token_of(checkpoint, tokenizer)};
@@ -68,6 +73,21 @@ TEST(Sampler, PutsLikeLengthsTogether) {
                                        c["permutation"].get<std::vector<int>>(), c["batch_size"],
                                        c["world_size_times_accumulation"]),
                   c["order"].get<std::vector<int>>());
+}
+
+TEST(Sampler, EstimatesLengths) {
+    for (const auto& c : read_json(golden("train/sampler.json"))["estimated_length"]) {
+        const Tokenizer tokenizer = tokenizer_of(c["checkpoint"]);
+        const int64_t tiles =
+            c["max_dynamic_patch"].get<int64_t>() + c["use_thumbnail"].get<bool>();
+        LengthEstimate estimate(tokenizer, 256 * tiles);
+        std::vector<int64_t> lengths;
+        for (const auto& sample : c["samples"])
+            lengths.push_back(sample.contains("length")
+                                  ? sample["length"].get<int64_t>()
+                                  : estimate.of(utterances_of(sample["conversations"])));
+        EXPECT_EQ(lengths, c["length"].get<std::vector<int64_t>>());
+    }
 }
 
 static PackPart part_of(const nlohmann::json& sample) {
@@ -102,6 +122,26 @@ static void expect_pack(const Pack& got, const nlohmann::json& expected, const s
     EXPECT_EQ(flags, expected_flags) << what;
 }
 
+// Where its parts begin, and what a label of each weighs.
+static void expect_collated(const Pack& got, const nlohmann::json& expected) {
+    std::vector<int64_t> begins{0};
+    for (const PackPart& p : got.parts)
+        begins.push_back(begins.back() + int64_t(p.sample.ids.size()));
+    auto expected_begins = expected["cu_seqlens"].get<std::vector<int64_t>>();
+    if (expected["statistics"][1] > 0) expected_begins.pop_back();  // padding
+    EXPECT_EQ(begins, expected_begins);
+    for (const auto& [kind, weighting] : {std::pair("token", Weighting::token),
+                                          {"sample", Weighting::sample},
+                                          {"square", Weighting::square}})
+        for (size_t part = 0; part < got.parts.size(); ++part) {
+            const Sample& s = got.parts[part].sample;
+            for (size_t i = 0; i < s.ids.size(); ++i)
+                EXPECT_FLOAT_EQ(
+                    s.labels[i] == ignored_label ? 0 : float(label_weight(s, weighting)),
+                    expected["loss_weight"][kind][size_t(begins[part]) + i].get<float>());
+        }
+}
+
 // The original stops at pictures of several tiles that are cut; here the packs before that count.
 TEST(Packer, FillsPacks) {
     const auto json = read_json(golden("train/packed.json"));
@@ -117,6 +157,8 @@ TEST(Packer, FillsPacks) {
                 const auto& expected = s["emitted"][next++];
                 EXPECT_EQ(arrived, expected["after_arrivals"].get<size_t>()) << s["name"];
                 expect_pack(pack, expected, s["name"]);
+                for (const auto& c : s["collated"])
+                    if (c["buffer"] == next - 1) expect_collated(pack, c);
             }
         };
         for (size_t i = 0; i < arrivals; ++i) {

@@ -28,12 +28,12 @@ static int64_t whole_strips(int64_t n) {
 
 // Where the parts of the scratch memory lie. Rows of a sequence and key/value head follow each
 // other, query i and head g of its group being row i * group + g.
-struct Layout {
+struct BackwardLayout {
     int64_t dim, group, kv_heads;
     int64_t query_rows = 0, key_rows = 0;  // of one head, all spans, in whole strips
     int64_t longest = 0;                   // keys of a span
 
-    explicit Layout(const AttentionBackwardArgs& a)
+    explicit BackwardLayout(const AttentionBackwardArgs& a)
         : dim(padded_head(a.q.dim[3])), group(a.q.dim[2]), kv_heads(a.q.dim[1]) {
         for (int i = 0; i < a.span_count; ++i) {
             query_rows += whole_strips(a.spans[i].query_count * group);
@@ -240,13 +240,13 @@ static void key_block(const Part& p, int64_t begin, int64_t end, float* memory) 
 // Scratch memory, cut.
 struct Memory {
     const AttentionBackwardArgs& args;
-    Layout layout;
+    BackwardLayout layout;
     float* start;
 
     explicit Memory(const AttentionBackwardArgs& a) : args(a), layout(a), start(a.scratch) {}
 
     Part part(int span, int64_t kv_head) const {
-        const Layout& l = layout;
+        const BackwardLayout& l = layout;
         int64_t query = kv_head * l.query_rows, key = kv_head * l.key_rows;
         for (int i = 0; i < span; ++i) {
             query += whole_strips(args.spans[i].query_count * l.group);
@@ -319,7 +319,7 @@ HWY_AFTER_NAMESPACE();
 namespace internvl {
 
 int64_t attention_backward_scratch(const AttentionBackwardArgs& args, int threads) {
-    return Layout(args).floats(threads);
+    return BackwardLayout(args).floats(threads);
 }
 
 void fill_attention_backward(Kernels& table, Isa isa) {

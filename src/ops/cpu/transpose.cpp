@@ -69,17 +69,23 @@ static void transpose_packed(const void* packed, DType type, int64_t out, int64_
                        : transpose_packed_of<uint16_t>(packed, out, in, dst, pool);
 }
 
+// A few lines of `from` stay in the first-level cache while each column's values are written
+// together.
 template <class T>
 static void transpose_columns(const View& from, const View& to, int64_t begin, int64_t end) {
-    const int64_t rows = from.dim[0], inner = to.dim[1];
-    for (int64_t row = 0; row < inner; ++row)
+    constexpr int64_t lines = 64;
+    const int64_t rows = from.dim[0];
+    for (int64_t first = 0; first < to.dim[1]; first += lines)
         for (int64_t c = begin; c < end; ++c) {
-            const float value = row < rows ? from.as<float>()[row * from.stride[0] + c] : 0;
-            T* at = to.as<T>() + c * to.stride[0] + row;
-            if constexpr (sizeof(T) == 2)
-                *at = to_bf16(value);
-            else
-                *at = value;
+            const float* x = from.as<float>() + first * from.stride[0] + c;
+            T* y = to.as<T>() + c * to.stride[0] + first;
+            for (int64_t i = 0; i < std::min(lines, to.dim[1] - first); ++i) {
+                const float value = first + i < rows ? x[i * from.stride[0]] : 0;
+                if constexpr (sizeof(T) == 2)
+                    y[i] = to_bf16(value);
+                else
+                    y[i] = value;
+            }
         }
 }
 
