@@ -14,6 +14,7 @@ MAY_INCLUDE = {
     "ops": {"base", "tensor"},
     "model": {"base", "tensor", "io", "ops"},
     "engine": {"base", "tensor", "io", "ops", "model", "media", "text", "internvl/options.h", "internvl/grounding.h"},
+    "train": {"base", "tensor", "io", "ops", "model", "media", "text"},
     "api": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "internvl"},
     "serve": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "internvl"},
     "cli": {"base", "tensor", "io", "ops", "model", "media", "text", "engine", "api", "serve", "internvl"},

@@ -1,6 +1,7 @@
 #include "model/decoder.h"
 
 #include "model/watch.h"
+#include "ops/tape.h"
 
 namespace internvl {
 
@@ -61,35 +62,53 @@ static View by_head(const View& x) {
     return y;
 }
 
-Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
-                        std::span<const CacheView> caches) const {
+// x [tokens, width], changed in place. Without a cache each span attends within itself.
+static void run_layer(Context& ctx, const Decoder& d, size_t n, const View& x,
+                      const RopeTable& table, const Batch& batch, const CacheView* cache) {
+    const DecoderLayer& layer = d.layers[n];
+    {
+        const Tensor qkv = linear(ctx, norm(ctx, x, layer.attention_norm), layer.qkv);
+        const Heads split = split_heads(qkv, d);
+        if (layer.q_norm.weight) {
+            norm_heads(ctx, joined(split.q), layer.q_norm);
+            norm_heads(ctx, split.k, layer.k_norm);
+        }
+        rope(ctx, split.qk, table);
+        if (cache) cache_store(ctx, split.k, split.v, *cache, batch.slots);
+        watch(ctx, "text/keys", n, by_head(split.k));
+        watch(ctx, "text/values", n, by_head(split.v));
+        const Tensor mixed =
+            cache ? attention(ctx, split.q, *cache, batch.spans, true)
+                  : attention_dense(ctx, split.q, split.k, split.v, batch.spans, true);
+        linear_into(ctx, mixed, layer.out, x, {.residual = x});
+    }
+    const Tensor gated = swiglu(ctx, linear(ctx, norm(ctx, x, layer.mlp_norm), layer.gate_up));
+    linear_into(ctx, gated, layer.down, x, {.residual = x});
+    watch(ctx, "text/after_layer", n, x);
+}
+
+Tensor Decoder::last_rows(Context& ctx, const Tensor& x, const Batch& batch,
+                          std::span<const CacheView> caches) const {
     const RopeTable table = rope_table(ctx, batch, head_dim);
     watch(ctx, "text/embeddings", x);
     for (size_t n = 0; n < layers.size(); ++n) {
         ctx.stop_if_cancelled();
-        const DecoderLayer& layer = layers[n];
-        {
-            const Tensor qkv = linear(ctx, norm(ctx, x, layer.attention_norm), layer.qkv);
-            const Heads split = split_heads(qkv, *this);
-            if (layer.q_norm.weight) {
-                norm_heads(ctx, joined(split.q), layer.q_norm);
-                norm_heads(ctx, split.k, layer.k_norm);
-            }
-            rope(ctx, split.qk, table);
-            cache_store(ctx, split.k, split.v, caches[n], batch.slots);
-            watch(ctx, "text/keys", n, by_head(split.k));
-            watch(ctx, "text/values", n, by_head(split.v));
-            const Tensor mixed = attention(ctx, split.q, caches[n], batch.spans, true);
-            linear_into(ctx, mixed, layer.out, x, {.residual = x});
-        }
-        const Tensor gated = swiglu(ctx, linear(ctx, norm(ctx, x, layer.mlp_norm), layer.gate_up));
-        linear_into(ctx, gated, layer.down, x, {.residual = x});
-        watch(ctx, "text/after_layer", n, x);
+        const CacheView* const cache = caches.empty() ? nullptr : &caches[n];
+        checkpointed(ctx, x, [this, n, rows = View(x), &batch, table, cache](Context& c) {
+            run_layer(c, *this, n, rows, table, batch, cache);
+        });
     }
     if (batch.logit_rows.empty()) return {};
-    const Tensor last = norm(ctx, gather_rows(ctx, x, batch.logit_rows), final_norm);
+    Tensor last = norm(ctx, gather_rows(ctx, x, batch.logit_rows), final_norm);
     watch(ctx, "text/after_norm", last);
-    Tensor logits = ctx.arena.get(DType::f32, {last.dim[0], head.out});
+    return last;
+}
+
+Tensor Decoder::forward(Context& ctx, const Tensor& x, const Batch& batch,
+                        std::span<const CacheView> caches) const {
+    const Tensor last = last_rows(ctx, x, batch, caches);
+    if (!last) return {};
+    Tensor logits = ctx.make(DType::f32, {last.dim[0], head.out});
     linear_into(ctx, last, head, logits);
     watch(ctx, "text/logits", logits);
     return logits;

@@ -35,10 +35,15 @@ struct Decoder {
     Norm final_norm;
     Linear head;
 
-    // rows [tokens, width] (consumed: changed in place), caches: one view per layer
+    // rows [tokens, width] (consumed: changed in place), caches: one view per layer, or none: then
+    // spans attend within themselves, and a tape may record; batch must live until backward has
+    // run.
     // -> logits [logit_rows, vocab] in f32, absent when none are wanted.
     Tensor forward(Context&, const Tensor& rows, const Batch&,
                    std::span<const CacheView> caches) const;
+    // The same without the head: [logit_rows, width], normed.
+    Tensor last_rows(Context&, const Tensor& rows, const Batch&,
+                     std::span<const CacheView> caches) const;
 
     int64_t width() const { return embedding.dim[1]; }
     int64_t vocab() const { return embedding.dim[0]; }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "model/watch.h"
+#include "ops/tape.h"
 
 namespace internvl {
 
@@ -13,7 +14,7 @@ static Tensor embed(Context& ctx, const Vision& vision, const View& pixels) {
     const int64_t tiles = pixels.dim[0], count = vision.positions.dim[0],
                   width = vision.patch_embedding.out;
     const Tensor flat = patches(ctx, pixels, vision.patch);
-    Tensor x = ctx.arena.get(ctx.activations, {tiles * (count + 1), width});
+    Tensor x = ctx.make(ctx.activations, {tiles * (count + 1), width});
     for (int64_t tile = 0; tile < tiles; ++tile) {
         const View rows = x.slice(0, tile * (count + 1), count + 1);
         copy(ctx, vision.first_row, rows.slice(0, 0, 1));
@@ -21,6 +22,21 @@ static Tensor embed(Context& ctx, const Vision& vision, const View& pixels) {
                     rows.slice(0, 1, count), {.residual = vision.positions});
     }
     return x;
+}
+
+// x [rows, heads, head_dim] as [rows, heads, 1, head_dim]: one query head to each key head.
+static View one_each(View x) {
+    x.rank = 4;
+    x.dim[3] = x.dim[2], x.stride[3] = x.stride[2];
+    x.dim[2] = 1, x.stride[2] = x.dim[3];
+    return x;
+}
+
+static std::vector<AttentionSpan> equal_runs(int64_t rows, int64_t parts) {
+    std::vector<AttentionSpan> runs;
+    for (int64_t p = 0, each = rows / parts; p < parts; ++p)
+        runs.push_back({p * each, each, each, nullptr});
+    return runs;
 }
 
 // x [tiles * rows, width], changed in place.
@@ -40,7 +56,8 @@ static void run_layer(Context& ctx, const VisionLayer& layer, int64_t heads, int
             norm_heads(ctx, part(0), layer.q_norm);
             norm_heads(ctx, part(1), layer.k_norm);
         }
-        const Tensor mixed = attention_dense(ctx, part(0), part(1), part(2), tiles);
+        const Tensor mixed = attention_dense(ctx, one_each(part(0)), part(1), part(2),
+                                             equal_runs(rows, tiles), false);
         linear_into(ctx, mixed, layer.out, x, {.scale = &layer.attention_scale, .residual = x});
     }
     const Tensor hidden =
@@ -69,7 +86,10 @@ VisionRun Vision::begin(Context& ctx, const View& pixels) const {
 void Vision::advance(Context& ctx, VisionRun& run, int64_t tiles) const {
     ctx.stop_if_cancelled();
     const int64_t rows = run.x.dim[0] / run.tiles, count = std::min(tiles, run.tiles - run.done);
-    run_layer(ctx, layers[run.layer], heads, count, run.x.slice(0, run.done * rows, count * rows));
+    const View x = run.x.slice(0, run.done * rows, count * rows);
+    checkpointed(ctx, x, [this, x, count, n = run.layer](Context& c) {
+        run_layer(c, layers[n], heads, count, x);
+    });
     run.done += count;
     if (run.done < run.tiles) return;
     watch(ctx, "vision/block", run.layer++, by_tile(run));

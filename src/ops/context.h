@@ -10,6 +10,8 @@
 
 namespace internvl {
 
+class Tape;
+
 // Thrown out of a forward pass when its caller asked for the end.
 struct Cancelled : Error {
     Cancelled() : Error("interrupted") {}
@@ -25,7 +27,10 @@ struct Context {
     // empty.
     std::function<void(const std::string& stage, const View&)> watch = {};
     const std::atomic<bool>* cancel = nullptr;  // set by another thread or a signal
+    Tape* tape = nullptr;  // training: what backward needs is recorded there (tape.h)
 
+    // An activation: from the arena, and the tape keeps it.
+    Tensor make(DType, std::initializer_list<int64_t> shape) const;
     void stop_if_cancelled() const {
         if (cancel && cancel->load(std::memory_order_relaxed)) throw Cancelled();
     }

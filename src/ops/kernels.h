@@ -151,6 +151,56 @@ struct AttentionArgs {
     float* scratch;  // attention_scratch(cache) floats for each thread
 };
 
+// --- training: what stands beside the forward kernels. Gradients are f32; "added" means to what is
+// there. ---
+
+// out = residual + scale * activation(z): the end of a product whose sums were stored.
+struct FinishRowsArgs {
+    View z;    // [rows, columns] f32
+    View out;  // [rows, columns]; activations or f32
+    Activation activation;
+    const float* scale;  // [columns] or null
+    View residual;       // like `out`, may be `out` itself; or absent
+};
+struct FinishRowsBackwardArgs {
+    View z;  // absent where neither an activation nor dscale wants it
+    View dout, dz;
+    Activation activation;
+    const float* scale;  // or null
+    float* dscale;       // [columns], added; or null
+};
+
+struct NormBackwardArgs {
+    View x, dy;           // [rows, width]; x as it was, activations
+    View dx;              // or absent; may be dy itself when not added
+    bool add;             // to dx, else it is overwritten
+    const float* weight;  // [width]
+    float epsilon;
+    float *dweight, *dbias;  // [width], added; or null
+    float* moments;          // [rows, 2] scratch
+};
+
+struct AttentionBackwardArgs {
+    View q, k, v;     // as for attention_dense (ops.h)
+    View dout;        // like q
+    View dq, dk, dv;  // like q, k, v; added
+    float* scratch;   // attention_backward_scratch of them
+    const AttentionSpan* spans;
+    int span_count;
+    bool causal;
+    float scale;
+};
+int64_t attention_backward_scratch(const AttentionBackwardArgs&, int threads);
+
+struct AdamWArgs {
+    float *value, *mean, *square;  // [count]
+    const float* gradient;
+    int64_t count;
+    float factor;  // of the gradient: clipping
+    float rate, decay, beta1, beta2, epsilon;
+    float correction1, correction2;  // 1 - beta^step
+};
+
 struct Kernels {
     Isa isa;
     bool native_bf16;  // products of bf16 run at full rate
@@ -171,7 +221,43 @@ struct Kernels {
     // Same shape, any strides with a contiguous last dimension; converts f32, bf16 or f16 to f32 or
     // bf16.
     void (*copy)(const View& from, const View& to, ThreadPool&);
+
+    // Training.
+    void (*finish_rows)(const FinishRowsArgs&, ThreadPool&);
+    void (*finish_rows_backward)(const FinishRowsBackwardArgs&, ThreadPool&);
+    // x [rows, columns] f32 -> sums over rows, added to [columns]
+    void (*add_column_sums)(const View& x, float* sums, ThreadPool&);
+    void (*layer_norm_backward)(const NormBackwardArgs&, ThreadPool&);
+    void (*rms_norm_backward)(const NormBackwardArgs&, ThreadPool&);
+    // gate_up like swiglu's, dy [rows, width] -> d_gate_up, added
+    void (*swiglu_backward)(const View& gate_up, const View& dy, const View& d_gate_up,
+                            ThreadPool&);
+    void (*attention_backward)(const AttentionBackwardArgs&, ThreadPool&);
+    // The gradient of a copy goes back to its source: `from` is added to `to` and becomes zero.
+    // f32, shapes and strides as of copy. `to` may be absent.
+    void (*hand_back)(const View& from, const View& to, ThreadPool&);
+    // logits [rows, vocab] f32, targets [rows] -> losses [rows]; the gradient is
+    // (softmax - one at the target) * factor[row], added to dlogits.
+    void (*cross_entropy)(const View& logits, const int32_t* targets, float* losses, ThreadPool&);
+    void (*cross_entropy_backward)(const View& logits, const int32_t* targets, const float* factor,
+                                   const View& dlogits, ThreadPool&);
+    // Right-hand sides for the products of backward, in panels like packed weights. x [inner,
+    // outputs] -> panels of x^T in x's type, of pad_inner(inner) inputs.
+    void (*pack_columns)(const View& x, void* dst, ThreadPool&);
+    // Packed plain weights [out, in] of `from` -> those of the transposed matrix, of
+    // pad_inner(out) inputs, in the same type.
+    void (*transpose_packed)(const void* packed, DType from, int64_t out, int64_t in, void* dst,
+                             ThreadPool&);
+    // from [rows, columns] f32 -> to [columns, pad_inner(rows)], f32 or bf16, zero behind the rows.
+    void (*transpose)(const View& from, const View& to, ThreadPool&);
+    void (*adamw)(const AdamWArgs&, ThreadPool&);
+    double (*sum_of_squares)(const float* x, int64_t count);
 };
+
+// Inner dimensions of 16-bit products are whole pairs.
+constexpr int64_t pad_inner(int64_t inner) {
+    return (inner + 1) / 2 * 2;
+}
 
 int64_t attention_scratch(const CacheView&);  // floats per thread
 

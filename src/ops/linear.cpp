@@ -1,6 +1,10 @@
 #include "ops/linear.h"
 
+#include <algorithm>
+
+#include "ops/linear_backward.h"
 #include "ops/llm_int8.h"
+#include "ops/tape.h"
 
 namespace internvl {
 
@@ -25,14 +29,42 @@ QuantizedRows quantize_rows(Context& ctx, const View& x, const WeightFormat& for
     return q;
 }
 
+// out = residual + scale * activation(z), z f32 like out.
+void finish_into(Context& ctx, const View& z, const View& out, const Epilogue& e) {
+    ctx.kernels.finish_rows(
+        {z, out, e.activation, e.scale ? e.scale->as<float>() : nullptr, e.residual}, ctx.pool);
+    if (ctx.tape) ctx.tape->record([z, out, e](Context& c) { finish_backward(c, z, out, e); });
+}
+
+// The product and its place on the tape, adapters left out.
+void plain_into(Context& ctx, const View& x, const Linear& layer, const View& out,
+                const Epilogue& e) {
+    product_into(ctx, x, layer, out, e);
+    if (ctx.tape)
+        ctx.tape->record([x, &layer, out, e](Context& c) { linear_backward(c, x, layer, out, e); });
+}
+
+// Sums of the product and of its adapters in f32, then the rest.
+void adapted_into(Context& ctx, const View& x, const Linear& layer, const View& out,
+                  const Epilogue& epilogue) {
+    const Tensor z = ctx.make(DType::f32, {x.dim[0], layer.out});
+    plain_into(ctx, x, layer, z, {});
+    int64_t column = 0;
+    for (const Block& block : layer.blocks) {
+        const View part = z.slice(1, column, block.out);
+        column += block.out;
+        if (!block.adapter) continue;
+        const Adapter& a = *block.adapter;
+        const Tensor narrow = linear(ctx, x, a.down);
+        linear_into(ctx, narrow, a.up, part, {.scale = &a.scale, .residual = part});
+    }
+    finish_into(ctx, z, out, epilogue);
+}
+
 }  // namespace
 
-void linear_into(Context& ctx, const View& x, const Linear& layer, const View& out,
-                 const Epilogue& epilogue) {
-    assert(x.rank == 2 && x.dim[1] == layer.in && out.dim[0] == x.dim[0] &&
-           out.dim[1] == layer.out);
-    assert(!epilogue.residual || epilogue.residual.dtype == out.dtype);
-    if (layer.outliers_from > 0) return llm_int8_into(ctx, x, layer, out, epilogue);
+void product_into(Context& ctx, const View& x, const Linear& layer, const View& out,
+                  const Epilogue& epilogue) {
     std::vector<GemmBlock> blocks;
     int64_t column = 0;
     for (const Block& block : layer.blocks) {
@@ -60,8 +92,19 @@ void linear_into(Context& ctx, const View& x, const Linear& layer, const View& o
     ctx.kernels.gemm(args, ctx.pool);
 }
 
+void linear_into(Context& ctx, const View& x, const Linear& layer, const View& out,
+                 const Epilogue& epilogue) {
+    assert(x.rank == 2 && x.dim[1] == layer.in && out.dim[0] == x.dim[0] &&
+           out.dim[1] == layer.out);
+    assert(!epilogue.residual || epilogue.residual.dtype == out.dtype);
+    if (layer.outliers_from > 0) return llm_int8_into(ctx, x, layer, out, epilogue);
+    const bool adapted = std::any_of(layer.blocks.begin(), layer.blocks.end(),
+                                     [](const Block& b) { return b.adapter != nullptr; });
+    (adapted ? adapted_into : plain_into)(ctx, x, layer, out, epilogue);
+}
+
 Tensor linear(Context& ctx, const View& x, const Linear& layer, const Epilogue& epilogue) {
-    Tensor out = ctx.arena.get(ctx.activations, {x.dim[0], layer.out});
+    Tensor out = ctx.make(ctx.activations, {x.dim[0], layer.out});
     linear_into(ctx, x, layer, out, epilogue);
     return out;
 }

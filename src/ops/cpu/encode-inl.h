@@ -12,11 +12,6 @@ HWY_BEFORE_NAMESPACE();
 namespace internvl {
 namespace HWY_NAMESPACE {
 
-template <class T>
-static V load_upto(const T* x, int64_t left) {
-    return left >= lanes ? load(x) : load_part(x, left);
-}
-
 // The largest magnitude of a run.
 template <class T>
 static float largest(const T* x, int64_t count) {

@@ -1,4 +1,4 @@
-// Gated activation, rotary embedding, converting copies.
+// Gated activation, rotary embedding, converting copies; gradients of the first and the last.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/pointwise.cpp"
 #include "ops/cpu/target.h"
@@ -37,6 +37,35 @@ static void swiglu(const View& x, const View& y, ThreadPool& pool) {
     y.dtype == DType::f32 ? swiglu_of<float>(x, y, pool) : swiglu_of<bf16_t>(x, y, pool);
 }
 
+// y = g * s * u with s = sigmoid(g): dg = dy * u * s * (1 + g * (1 - s)), du = dy * g * s.
+template <class T>
+static void swiglu_backward_row(const T* gate, const float* dy, float* dgate, int64_t width) {
+    const V one = hn::Set(D(), 1.0f);
+    for (int64_t i = 0; i < width; i += lanes) {
+        const int64_t n = HWY_MIN(lanes, width - i);
+        const V g = load_upto(gate + i, n), u = load_upto(gate + width + i, n);
+        const V d = load_upto(dy + i, n), s = sigmoid_of(g), ds = hn::Mul(d, s);
+        const V slope = hn::MulAdd(g, hn::Sub(one, s), one);
+        float* const dup = dgate + width;
+        store_upto(hn::MulAdd(hn::Mul(ds, u), slope, load_upto(dgate + i, n)), dgate + i, n);
+        store_upto(hn::MulAdd(ds, g, load_upto(dup + i, n)), dup + i, n);
+    }
+}
+
+template <class T>
+static void swiglu_backward_of(const View& x, const View& dy, const View& dx, ThreadPool& pool) {
+    pool.parallel_for(dy.dim[0], 8, [&](int64_t begin, int64_t end, int) {
+        for (int64_t row = begin; row < end; ++row)
+            swiglu_backward_row(x.as<T>() + row * x.stride[0], dy.as<float>() + row * dy.stride[0],
+                                dx.as<float>() + row * dx.stride[0], dy.dim[1]);
+    });
+}
+
+static void swiglu_backward(const View& x, const View& dy, const View& dx, ThreadPool& pool) {
+    x.dtype == DType::f32 ? swiglu_backward_of<float>(x, dy, dx, pool)
+                          : swiglu_backward_of<bf16_t>(x, dy, dx, pool);
+}
+
 // (a, b) -> (a cos - b sin, b cos + a sin) for the pairs (i, i + half) of one head.
 template <class T>
 static void rotate_head(T* x, const float* cos, const float* sin, int64_t half) {
@@ -72,8 +101,8 @@ static void rope(const RopeArgs& a, ThreadPool& pool) {
 }
 
 template <class From, class To>
-static void copy_row(const void* from, void* to, int64_t count) {
-    const From* x = static_cast<const From*>(from);
+static void copy_row(void* from, void* to, int64_t count) {
+    const From* x = static_cast<From*>(from);
     To* y = static_cast<To*>(to);
     if constexpr (std::is_same_v<From, To>) {
         std::memcpy(static_cast<void*>(y), x, count * sizeof(To));
@@ -84,17 +113,15 @@ static void copy_row(const void* from, void* to, int64_t count) {
     if (i < count) store_part(load_part(x + i, count - i), y + i, count - i);
 }
 
-using CopyRow = void (*)(const void*, void*, int64_t);
+using CopyRow = void (*)(void* from, void* to, int64_t count);
 
 template <class From>
 static CopyRow copy_to(DType to) {
     return to == DType::f32 ? copy_row<From, float> : copy_row<From, bf16_t>;
 }
 
-static void copy(const View& from, const View& to, ThreadPool& pool) {
-    const CopyRow row = from.dtype == DType::f32    ? copy_to<float>(to.dtype)
-                        : from.dtype == DType::bf16 ? copy_to<bf16_t>(to.dtype)
-                                                    : copy_to<f16_t>(to.dtype);
+// row(source, target, count) for each run of the last dimension; strides of both in elements.
+static void each_run(const View& from, const View& to, CopyRow row, ThreadPool& pool) {
     const int last = from.rank - 1;
     int64_t rows = 1;
     for (int d = 0; d < last; ++d) rows *= from.dim[d];
@@ -110,10 +137,33 @@ static void copy(const View& from, const View& to, ThreadPool& pool) {
     });
 }
 
+static void copy(const View& from, const View& to, ThreadPool& pool) {
+    const CopyRow row = from.dtype == DType::f32    ? copy_to<float>(to.dtype)
+                        : from.dtype == DType::bf16 ? copy_to<bf16_t>(to.dtype)
+                                                    : copy_to<f16_t>(to.dtype);
+    each_run(from, to, row, pool);
+}
+
+static void hand_back_row(void* from, void* to, int64_t count) {
+    float* const x = static_cast<float*>(from);
+    float* const y = static_cast<float*>(to);
+    for (int64_t i = 0; y && i < count; i += lanes) {
+        const int64_t n = HWY_MIN(lanes, count - i);
+        store_upto(hn::Add(load_upto(x + i, n), load_upto(y + i, n)), y + i, n);
+    }
+    std::memset(x, 0, count * sizeof(float));
+}
+
+static void hand_back(const View& from, const View& to, ThreadPool& pool) {
+    each_run(from, to, hand_back_row, pool);
+}
+
 static void fill(Kernels& table) {
     table.swiglu = swiglu;
     table.rope = rope;
     table.copy = copy;
+    table.swiglu_backward = swiglu_backward;
+    table.hand_back = hand_back;
 }
 
 }  // namespace HWY_NAMESPACE

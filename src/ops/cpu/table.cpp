@@ -13,6 +13,11 @@ Kernels cpu_kernels_for(Isa isa) {
     fill_pointwise(table, isa);
     fill_pack(table, isa);
     fill_quantize(table, isa);
+    fill_finish_rows(table, isa);
+    fill_attention_backward(table, isa);
+    fill_loss(table, isa);
+    fill_optimizer(table, isa);
+    fill_transpose(table);
     return table;
 }
 

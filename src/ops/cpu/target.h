@@ -30,5 +30,10 @@ void fill_norm(Kernels& table, Isa isa);
 void fill_pointwise(Kernels& table, Isa isa);
 void fill_pack(Kernels& table, Isa isa);
 void fill_quantize(Kernels& table, Isa isa);
+void fill_finish_rows(Kernels& table, Isa isa);
+void fill_attention_backward(Kernels& table, Isa isa);
+void fill_loss(Kernels& table, Isa isa);
+void fill_optimizer(Kernels& table, Isa isa);
+void fill_transpose(Kernels& table);
 
 }  // namespace internvl

@@ -62,6 +62,16 @@ static HWY_INLINE void store_part(V v, T* p, int64_t count) {
     for (int64_t i = 0; i < count; ++i) p[i] = part[i];
 }
 
+// `count` elements, a whole vector or fewer; zero behind them.
+template <class T>
+static HWY_INLINE V load_upto(const T* p, int64_t count) {
+    return count >= lanes ? load(p) : load_part(p, count);
+}
+template <class T>
+static HWY_INLINE void store_upto(V v, T* p, int64_t count) {
+    count >= lanes ? store(v, p) : store_part(v, p, count);
+}
+
 // e^x within 1 unit of the last place up to 88.37, infinity above; 0 below -87.3 (results would
 // be subnormal), including for -infinity.
 static HWY_INLINE V exp_of(V x) {
@@ -85,9 +95,9 @@ static HWY_INLINE V exp_of(V x) {
     return hn::IfThenElseZero(keep, hn::Mul(p, hn::BitCast(d, exponent)));
 }
 
-// x * (1 + erf(x / sqrt 2)) / 2, within 1.1e-6 of the exact value, relative above 1. erf is the
-// usual rational function of float libraries, odd over even, constant from |x / sqrt 2| = 4 on.
-static HWY_INLINE V gelu_of(V x) {
+// erf(x / sqrt 2): the usual rational function of float libraries, odd over even, constant from
+// |x / sqrt 2| = 4 on.
+static HWY_INLINE V erf_of_root_half(V x) {
     const D d;
     const V bound = hn::Set(d, 4.0f);
     const V t = hn::Max(hn::Neg(bound), hn::Min(bound, hn::Mul(x, hn::Set(d, 0.70710678118f))));
@@ -104,9 +114,21 @@ static HWY_INLINE V gelu_of(V x) {
     q = hn::MulAdd(q, s, hn::Set(d, -1.68282697438203e-03f));
     q = hn::MulAdd(q, s, hn::Set(d, -7.37332916720468e-03f));
     q = hn::MulAdd(q, s, hn::Set(d, -1.42647390514189e-02f));
-    const V erf = hn::Div(hn::Mul(t, p), q);
-    const V half = hn::Mul(x, hn::Set(d, 0.5f));
-    return hn::MulAdd(half, erf, half);
+    return hn::Div(hn::Mul(t, p), q);
+}
+
+// x * (1 + erf(x / sqrt 2)) / 2, within 1.1e-6 of the exact value, relative above 1.
+static HWY_INLINE V gelu_of(V x) {
+    const V half = hn::Mul(x, hn::Set(D(), 0.5f));
+    return hn::MulAdd(half, erf_of_root_half(x), half);
+}
+
+// Its derivative: (1 + erf(x / sqrt 2)) / 2 + x * exp(-x^2 / 2) / sqrt(2 pi).
+static HWY_INLINE V gelu_slope_of(V x) {
+    const D d;
+    const V bell = exp_of(hn::Mul(hn::Mul(x, x), hn::Set(d, -0.5f)));
+    const V share = hn::MulAdd(erf_of_root_half(x), hn::Set(d, 0.5f), hn::Set(d, 0.5f));
+    return hn::MulAdd(hn::Mul(x, hn::Set(d, 0.3989422804f)), bell, share);
 }
 
 static HWY_INLINE V sigmoid_of(V x) {
