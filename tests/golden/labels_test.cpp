@@ -68,7 +68,8 @@ TEST_P(Labels, OfConversations) {
 }
 
 TEST(Sampler, PutsLikeLengthsTogether) {
-    for (const auto& c : read_json(golden("train/sampler.json"))["length_grouped"])
+    const nlohmann::json golden_sampler = read_json(golden("train/sampler.json"));
+    for (const auto& c : golden_sampler["length_grouped"])
         EXPECT_EQ(length_grouped_order(c["lengths"].get<std::vector<int64_t>>(),
                                        c["permutation"].get<std::vector<int>>(), c["batch_size"],
                                        c["world_size_times_accumulation"]),
@@ -76,7 +77,8 @@ TEST(Sampler, PutsLikeLengthsTogether) {
 }
 
 TEST(Sampler, EstimatesLengths) {
-    for (const auto& c : read_json(golden("train/sampler.json"))["estimated_length"]) {
+    const nlohmann::json golden_sampler = read_json(golden("train/sampler.json"));
+    for (const auto& c : golden_sampler["estimated_length"]) {
         const Tokenizer tokenizer = tokenizer_of(c["checkpoint"]);
         const int64_t tiles =
             c["max_dynamic_patch"].get<int64_t>() + c["use_thumbnail"].get<bool>();

@@ -265,7 +265,8 @@ TEST_P(Training, GradientsInBf16) {
 }
 
 TEST(TrainingCases, LearningRates) {
-    for (const auto& table : read_json(golden(train_folder + "schedule.json"))["tables"]) {
+    const nlohmann::json schedule = read_json(golden(train_folder + "schedule.json"));
+    for (const auto& table : schedule["tables"]) {
         const Schedule schedule{table["lr"], table["total"], table["warmup_ratio"]};
         EXPECT_EQ(schedule.warmup_steps(), table["warmup_steps"].get<int64_t>());
         for (size_t i = 0; i < table["steps"].size(); ++i)
