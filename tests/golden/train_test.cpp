@@ -222,6 +222,20 @@ TEST(TrainingCases, UnfreezesLastLayers) {
     EXPECT_EQ(some.trained->all().size(), 14u);
 }
 
+TEST(TrainingCases, AnyNumberOfThreads) {
+    const GoldenBatch b("tiny-1b");
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        Trainee one("tiny-1b", b, dtype, {}, 1), three("tiny-1b", b, dtype, {}, 3);
+        one.train({});
+        three.train({});
+        EXPECT_EQ(one.backward(b), three.backward(b));
+        for (const Trainable& t : one.trained->all()) {
+            const Tensor& other = three.trained->at(t.name).gradient;
+            EXPECT_EQ(std::memcmp(t.gradient.data, other.data, size_t(other.bytes())), 0) << t.name;
+        }
+    }
+}
+
 // A head that is the embedding: one gradient of both uses, compared with a difference.
 TEST(TrainingCases, TiedHead) {
     const GoldenBatch b("tiny-1b");

@@ -78,7 +78,7 @@ struct GoldenBatch {
 
 // A checkpoint loaded for training.
 struct Trainee {
-    ThreadPool pool{2};
+    ThreadPool pool;
     Arena arena;
     Context ctx{cpu_kernels(), pool, arena, DType::f32};
     Checkpoint checkpoint;
@@ -88,8 +88,9 @@ struct Trainee {
 
     using Rename = std::function<std::string(std::string)>;
     Trainee(const std::string& name, const GoldenBatch& golden_batch, DType dtype = DType::f32,
-            const Rename& rename = {})
-        : checkpoint(ModelFolder::open(golden("checkpoints/" + name))),
+            const Rename& rename = {}, int threads = 2)
+        : pool(threads),
+          checkpoint(ModelFolder::open(golden("checkpoints/" + name))),
           context_token(golden_batch.json["img_context_token_id"]) {
         ctx.activations = dtype;
         if (rename) checkpoint.rename(rename);
