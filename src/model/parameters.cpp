@@ -37,6 +37,21 @@ class List {
 
 }  // namespace
 
+// What layers of tower and decoder have in common; `widening` is the product before `down`.
+template <class Names, class Layer>
+static void add_layer(List& list, size_t n, const Names& of, Layer& layer,
+                      const LinearNames& widening_names, Linear& widening) {
+    list.layer = int64_t(n);
+    list.norm(of.attention_norm, layer.attention_norm);
+    list.norm(of.mlp_norm, layer.mlp_norm);
+    list.vector(of.q_norm, layer.q_norm.weight);
+    list.vector(of.k_norm, layer.k_norm.weight);
+    list.linear(of.qkv, layer.qkv);
+    list.linear(of.out, layer.out);
+    list.linear(widening_names, widening);
+    list.linear(of.down, layer.down);
+}
+
 static void add_vision(List& list, const ModelConfig& c, Vision& v) {
     const VisionNames names = vision_names(c);
     for (const bool positions : {false, true})
@@ -47,15 +62,7 @@ static void add_vision(List& list, const ModelConfig& c, Vision& v) {
     for (size_t n = 0; n < v.layers.size(); ++n) {
         const VisionLayerNames of = vision_layer_names(c, int64_t(n));
         VisionLayer& layer = v.layers[n];
-        list.layer = int64_t(n);
-        list.norm(of.attention_norm, layer.attention_norm);
-        list.norm(of.mlp_norm, layer.mlp_norm);
-        list.vector(of.q_norm, layer.q_norm.weight);
-        list.vector(of.k_norm, layer.k_norm.weight);
-        list.linear(of.qkv, layer.qkv);
-        list.linear(of.out, layer.out);
-        list.linear(of.up, layer.up);
-        list.linear(of.down, layer.down);
+        add_layer(list, n, of, layer, of.up, layer.up);
         list.vector(of.attention_scale, layer.attention_scale);
         list.vector(of.mlp_scale, layer.mlp_scale);
     }
@@ -73,15 +80,7 @@ static void add_decoder(List& list, const ModelConfig& c, Decoder& d) {
     for (size_t n = 0; n < d.layers.size(); ++n) {
         const DecoderLayerNames of = decoder_layer_names(c, int64_t(n));
         DecoderLayer& layer = d.layers[n];
-        list.layer = int64_t(n);
-        list.norm(of.attention_norm, layer.attention_norm);
-        list.norm(of.mlp_norm, layer.mlp_norm);
-        list.vector(of.q_norm, layer.q_norm.weight);
-        list.vector(of.k_norm, layer.k_norm.weight);
-        list.linear(of.qkv, layer.qkv);
-        list.linear(of.out, layer.out);
-        list.linear(of.gate_up, layer.gate_up);
-        list.linear(of.down, layer.down);
+        add_layer(list, n, of, layer, of.gate_up, layer.gate_up);
     }
     list.layer = -1;
     list.norm(names.final_norm, d.final_norm);
