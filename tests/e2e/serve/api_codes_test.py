@@ -1,13 +1,11 @@
 """Every row of the table of errors (E1 of the conformance list; M4, T9, E3, E4). Rows that need a service in some state are
 elsewhere: loading, draining, a full queue and deadlines in api_operation_test.py, keys and limits in api_access_test.py, media that
 take too long in tests/unit/serve/media_hostile_test.cpp, 500 and a stalled engine in answers_fault_test.cpp there."""
-import http.server
 import struct
-import threading
 import zlib
 
 import pytest
-from api_site import MEDIA, TESTS, Service, chat, medium, picture, png, service, video, words  # noqa: F401
+from api_site import MEDIA, TESTS, Service, chat, medium, other_server, picture, png, service, video, words  # noqa: F401
 
 CHAT = "/v1/chat/completions"
 CONTENT = "messages[0].content"
@@ -156,22 +154,11 @@ def test_a_body_in_chunks_has_its_limit_too():  # E3
 
 def test_what_other_servers_do_wrong():
     """Their status is told, not what they say."""
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = b"a secret of the other side"
-            self.send_response({"/gone": 404, "/broken": 503, "/moved": 302}.get(self.path, 200))
-            self.send_header("Location", "http://169.254.169.254/latest")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def theirs(path):
+        return ({"/gone": 404, "/broken": 503, "/moved": 302}.get(path, 200), {"Location": "http://169.254.169.254/latest"},
+                b"a secret of the other side")
 
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    port = server.server_address[1]
-    with Service("--media-port", port, "--media-port", 1, "--media-allow-net", "127.0.0.0/8") as service:
+    with other_server(theirs) as port, Service("--media-port", port, "--media-port", 1, "--media-allow-net", "127.0.0.0/8") as service:
         for path, code, told in (("/gone", "image_fetch_failed", "404"), ("/broken", "image_fetch_failed", "503"),
                                  ("/moved", "url_not_allowed", "not allowed"), ("/text", "unsupported_image_format", "another kind")):
             answer = service.post(CHAT, chat([url(f"http://127.0.0.1:{port}{path}")]))
@@ -182,5 +169,3 @@ def test_what_other_servers_do_wrong():
         check(service.post(CHAT, chat([url("http://nowhere.invalid/")])), 400, "image_fetch_failed",
               f"{CONTENT}[0].image_url.url", "fetched")
         assert service.metric("internvl_requests_rejected_total", reason="media_fetch") == 4
-    server.shutdown()
-    server.server_close()

@@ -1,16 +1,14 @@
 """What becomes of messages (M3, T1 to T8 of the conformance list)."""
 import contextlib
-import http.server
 import json
 import re
 import shutil
 import ssl
 import subprocess
-import threading
 import unicodedata
 
 import pytest
-from api_site import MEDIA, TESTS, Service, chat, medium, picture, service, video, words  # noqa: F401
+from api_site import MEDIA, TESTS, Service, chat, medium, other_server, picture, service, video, words  # noqa: F401
 
 REFERENCE = json.loads((TESTS / "golden/expected/tiny-1b.json").read_text())
 DIALOGUES = {d["name"]: d for d in REFERENCE["dialogues"]}
@@ -58,24 +56,10 @@ def picture_host(folder):
                    check=True, capture_output=True)
     body = (MEDIA / "thirteen_tiles.jpg").read_bytes()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200 if self.path == "/tiger.jpeg" else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1], certificate
-    server.shutdown()
-    server.server_close()
+    with other_server(lambda path: (200 if path == "/tiger.jpeg" else 404, {}, body), context) as port:
+        yield port, certificate
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl, which makes a certificate, is not installed")

@@ -1,6 +1,7 @@
 """A service under test: the built program with the built-in model, on a port of its own."""
 import base64
 import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import zlib
 
@@ -256,3 +258,27 @@ def service():
     with Service() as running:
         yield running
         assert running.get("/health").status == 200
+
+
+@contextlib.contextmanager
+def other_server(answer, context=None):
+    """The port of somebody else's server, over TLS with a `context`. answer(path) gives a status, headers and a body."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, headers, body = answer(self.path)
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
